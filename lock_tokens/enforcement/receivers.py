@@ -1,0 +1,216 @@
+"""Saves and deletes of enforced models ask the guard, in the transaction of their write.
+
+Django sends ``pre_save`` before it opens a transaction, so ``save_base`` and ``delete`` of the
+enforced families are wrapped: the transaction is opened first, then the guard is asked, then
+Django goes on. The signals are the second line, for writes that reach the rows by other roads
+(a cascade, an explicit ``Model.save_base``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
+from django.db.models import Model
+from django.db.models.signals import ModelSignal, post_delete, pre_delete, pre_save
+
+from lock_tokens import locking, settings
+from lock_tokens.enforcement import context, guard
+from lock_tokens.enforcement.policy import families
+from lock_tokens.models import LockableModel
+from lock_tokens.targets import root_of, target_for
+
+logger = logging.getLogger("lock_tokens")
+
+WIRED = "lock_tokens.enforcement"
+
+
+def _transaction(using: str) -> AbstractContextManager[Any]:
+    """Return a transaction if there is none yet.
+
+    Inside an outer one a refusal must not pass through an ``atomic``, which would leave the
+    outer transaction unusable.
+    """
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block or not connection.get_autocommit():
+        return nullcontext()
+    return transaction.atomic(using=using)
+
+
+def _save_base(model: type[Model], original: Callable[..., Any] | None) -> Callable[..., Any]:
+    @wraps(original or model.save_base)
+    def save_base(
+        self: Model,
+        raw: bool = False,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> None:
+        using = using or router.db_for_write(type(self), instance=self)
+        proceed = original.__get__(self) if original else super(model, self).save_base
+        if raw:
+            proceed(raw, force_insert, force_update, using, update_fields)
+            return
+        with _transaction(using):
+            force_insert, judged = _judge_save(
+                self, using, force_insert, force_update, update_fields
+            )
+            with context.judging([id(self), *judged]):
+                proceed(raw, force_insert, force_update, using, update_fields)
+
+    return save_base
+
+
+def _judge_save(
+    instance: Model, using: str, force_insert: Any, force_update: bool, update_fields: Any
+) -> tuple[Any, list[guard.Target]]:
+    """Ask the guard about each object a save would change; return its ``force_insert``."""
+    updates = force_update or update_fields is not None
+    fields = frozenset(update_fields) if update_fields is not None else None
+    judged = []
+    may_be_new = instance._state.adding and not updates
+    for subject in guard.subjects_of(instance, using, may_be_new=may_be_new):
+        if _inserts(instance, subject.family.root, force_insert, force_update):
+            continue
+        if subject.policy.exempts(fields):
+            continue
+        if guard.judge(subject) and subject.above:
+            # Only an insert is allowed without a token. If somebody else has created the row
+            # since we looked, the database must say so; an update would overwrite theirs.
+            force_insert = (subject.above[-1].model,)
+        judged.append(subject.target)
+    return force_insert, judged
+
+
+def _inserts(instance: Model, root: type[Model], force_insert: Any, force_update: bool) -> bool:
+    """Tell whether Django will insert the ``root`` row without trying an update first."""
+    concrete = type(instance)._meta.concrete_model
+    if isinstance(force_insert, tuple):
+        forced = issubclass(root, force_insert)
+    else:
+        forced = bool(force_insert) and concrete is root
+    has_default = all(f.has_default() or f.has_db_default() for f in root._meta.pk_fields)
+    # As in Model._save_table, where force_update concerns the last table only.
+    skips_update = (
+        instance._state.adding and has_default and not (force_update and concrete is root)
+    )
+    return forced or skips_update
+
+
+def _delete(model: type[Model], original: Callable[..., Any] | None) -> Callable[..., Any]:
+    @wraps(original or model.delete)
+    def delete(self: Model, using: str | None = None, keep_parents: bool = False) -> Any:
+        using = using or router.db_for_write(type(self), instance=self)
+        proceed = original.__get__(self) if original else super(model, self).delete
+        with _transaction(using), context.judging(_judge_delete(self, using)):
+            return proceed(using=using, keep_parents=keep_parents)
+
+    return delete
+
+
+def _judge_delete(instance: Model, using: str) -> list[guard.Target]:
+    judged = []
+    for subject in guard.subjects_of(instance, using, may_be_new=instance._state.adding):
+        guard.judge(subject)
+        judged.append(subject.target)
+    return judged
+
+
+def judge_signalled_save(instance: Model, using: str, raw: bool, **kwargs: Any) -> None:
+    """Receive ``pre_save``: judge a save that did not come through the wrapped ``save_base``."""
+    if not raw and id(instance) not in context.current().judged:
+        _judge_save(instance, using, False, False, kwargs.get("update_fields"))
+
+
+def judge_signalled_delete(instance: Model, using: str, **kwargs: Any) -> None:
+    """Receive ``pre_delete``: judge a delete that did not come through the wrapped ``delete``."""
+    _judge_delete(instance, using)
+
+
+def remove_lock_of_deleted(instance: Model, using: str, **kwargs: Any) -> None:
+    """Receive ``post_delete``: the lock goes with its object, the next one with its key is free."""
+    try:
+        target = target_for(type(instance), instance.pk, using)
+    except ValueError:
+        # A key that cannot be locked left no lock.
+        return
+    locking.remove(target)
+
+
+def _classes_of(root: type[Model]) -> Iterator[type[Model]]:
+    """Yield every class whose saves or deletes touch the tables under ``root``."""
+    for model in apps.get_models(include_auto_created=True):
+        if issubclass(model, root):
+            yield model
+
+
+def _watch(signal: ModelSignal, receiver: Callable[..., Any], model: type[Model]) -> None:
+    signal.connect(receiver, sender=model, dispatch_uid=f"{WIRED}.{model._meta.label}")
+    _undo.append(
+        lambda: signal.disconnect(sender=model, dispatch_uid=f"{WIRED}.{model._meta.label}")
+    )
+
+
+def _wrap(model: type[Model], name: str, wrapper: Callable[..., Any]) -> None:
+    original = model.__dict__.get(name)
+    setattr(model, name, wrapper(model, original))
+    if original is None:
+        _undo.append(lambda: delattr(model, name))
+    else:
+        _undo.append(lambda: setattr(model, name, original))
+
+
+_undo: list[Callable[[], Any]] = []
+
+
+def connect() -> None:
+    """Guard the enforced models of the current settings, and no other."""
+    disconnect()
+    try:
+        roots = list(families())
+        unlocked_when_deleted = list(_deletable_locks())
+    except ImproperlyConfigured as error:
+        # Not fatal here, so that the system checks can say it; the middleware refuses to start.
+        logger.error("Nothing is enforced: %s", error)
+        return
+    for root in roots:
+        _wrap(root, "save_base", _save_base)
+        _wrap(root, "delete", _delete)
+        for model in _classes_of(root):
+            _watch(pre_save, judge_signalled_save, model)
+            _watch(pre_delete, judge_signalled_delete, model)
+    for model in unlocked_when_deleted:
+        _watch(post_delete, remove_lock_of_deleted, model)
+
+
+def _deletable_locks() -> Iterator[type[Model]]:
+    """Yield the models whose locks are known to be used: enforced, lockable or open to the API."""
+    opened = settings.current.API_MODELS
+    labels = {label.lower() for label in opened} if isinstance(opened, (list, tuple)) else set()
+    roots = set(families())
+    for model in apps.get_models():
+        if issubclass(model, LockableModel) or model._meta.label_lower in labels:
+            roots.add(root_of(model))
+    for model in apps.get_models():
+        if model._meta.concrete_model in roots:
+            yield model
+
+
+def disconnect() -> None:
+    """Take every guard away again, and forget what was enforced."""
+    while _undo:
+        _undo.pop()()
+    families.cache_clear()
+
+
+def reconnect(*, setting: str, **kwargs: Any) -> None:
+    """Receive ``setting_changed``, which Django sends when tests override settings."""
+    if setting in {"LOCK_TOKENS", "INSTALLED_APPS"}:
+        connect()

@@ -1,0 +1,149 @@
+"""Every error and warning of the package, and the public facts they carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.core.exceptions import PermissionDenied
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+from lock_tokens import settings
+
+
+@dataclass(frozen=True)
+class LockFacts:
+    """What may be told about a lock: ``since``, ``until`` and ``by``, never its token.
+
+    ``by`` is the holder's user name where ``SHOW_HOLDER`` lets the reader know it, else ``None``.
+    """
+
+    since: datetime
+    until: datetime
+    by: str | None = None
+    # Kept so that a response can decide again once it knows who is asking; never shown itself.
+    holder: str | None = field(default=None, repr=False, compare=False)
+
+    def told_to(self, *, authenticated: bool) -> LockFacts:
+        """Return the facts as a reader may see them who is ``authenticated`` or not."""
+        show = settings.current.SHOW_HOLDER
+        shown = show is True or (show == "authenticated" and authenticated)
+        return replace(self, by=self.holder if shown else None)
+
+
+class LockTokensError(Exception):
+    """Root of all errors of this package.
+
+    Attributes: ``model_label`` and ``pk`` of the object, ``lock`` (``LockFacts`` or ``None``).
+    """
+
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = gettext_noop("Refused")
+    explanation: ClassVar[str] = gettext_noop("The operation on %(object)s was refused.")
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        model_label: str | None = None,
+        pk: Any = None,
+        lock: LockFacts | None = None,
+    ) -> None:
+        self.model_label = model_label
+        self.pk = pk
+        self.lock = lock
+        super().__init__(message or self.describe(lock))
+
+    def describe(self, lock: LockFacts | None) -> str:
+        """Return the message for a reader who may know ``lock``."""
+        text = _(self.explanation) % {"object": self.object_name}
+        return f"{text} {_describe_lock(lock)}" if lock else text
+
+    @property
+    def object_name(self) -> str:
+        return f"{self.model_label} {self.pk}" if self.model_label else _("this object")
+
+
+def _describe_lock(lock: LockFacts) -> str:
+    values = {
+        "since": lock.since.isoformat(sep=" ", timespec="seconds"),
+        "until": lock.until.isoformat(sep=" ", timespec="seconds"),
+        "by": lock.by,
+    }
+    if lock.by:
+        return _("Locked since %(since)s until %(until)s by %(by)s.") % values
+    return _("Locked since %(since)s until %(until)s.") % values
+
+
+class AlreadyLockedError(LockTokensError):
+    """Somebody else's live lock is on the object."""
+
+    status = 423
+    title = gettext_noop("Locked")
+    explanation = gettext_noop("%(object)s is already locked; try again when it is free.")
+
+
+class InvalidToken(LockTokensError):  # noqa: N818 - the name of 0.2.5
+    """The token is not, or no longer, the token of the object's lock."""
+
+    status = 412
+    title = gettext_noop("Stale lock token")
+    explanation = gettext_noop(
+        "The token is not the one of the lock on %(object)s; lock the object again and reload it."
+    )
+
+
+class UnlockForbiddenError(LockTokensError):
+    """Only the holder of the valid token may unlock the object."""
+
+    title = gettext_noop("Unlock forbidden")
+    explanation = gettext_noop("%(object)s was not unlocked: the token is not the one of its lock.")
+
+
+class WriteRefused(LockTokensError, PermissionDenied):  # noqa: N818
+    """A write of an enforced object was refused; nothing was written."""
+
+    title = gettext_noop("Write refused")
+    explanation = gettext_noop("The write of %(object)s was refused.")
+
+
+class ObjectLocked(WriteRefused):
+    """The object is locked, and the token of its lock was not presented."""
+
+    status = 423
+    title = gettext_noop("Locked")
+    explanation = gettext_noop(
+        "%(object)s was not written: it is locked and the token of that lock was not presented."
+    )
+
+
+class LockRequired(WriteRefused):
+    """The object may be written only under a lock, and there is none."""
+
+    status = 428
+    title = gettext_noop("Lock required")
+    explanation = gettext_noop(
+        "%(object)s was not written: lock it first and present the token "
+        "(header, form field, session or lock_tokens.enforcement.locked)."
+    )
+
+
+class StaleToken(WriteRefused):
+    """The presented token belonged to a lock that was replaced or removed."""
+
+    status = 412
+    title = gettext_noop("Stale lock token")
+    explanation = gettext_noop(
+        "%(object)s was not written: the presented token is stale, somebody may have "
+        "changed the object since; reload it and lock it again."
+    )
+
+
+class NoLockWarning(Warning):
+    """The object whose token is checked has no lock at all."""
+
+
+class LockExpiredWarning(Warning):
+    """The token is valid, but its lock has expired and may be taken over any moment."""

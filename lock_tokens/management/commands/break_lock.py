@@ -1,0 +1,34 @@
+"""Break the lock of one object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from lock_tokens import locking
+from lock_tokens.targets import target_for
+
+
+class Command(BaseCommand):
+    help = "Breaks the lock of one object; its holder can not save any more."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("model", help="Such as news.Article.")
+        parser.add_argument("pk", help="The object's key.")
+        parser.add_argument("--reason", required=True, help="Logged, and told to listeners.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            model = apps.get_model(options["model"])
+            target = target_for(model, options["pk"], options["database"])
+        except (LookupError, ValueError) as error:
+            raise CommandError(str(error)) from None
+        if not options["reason"].strip():
+            raise CommandError("--reason must say why.")
+        if locking.break_lock(target, reason=options["reason"]) is None:
+            raise CommandError(f"{target.label} {target.key} is not locked.")
+        self.stdout.write(self.style.SUCCESS(f"Broke the lock of {target.label} {target.key}."))

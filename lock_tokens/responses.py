@@ -1,0 +1,94 @@
+"""An error of the package becomes an answer: problem+json (RFC 9457) or a page."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.template.loader import render_to_string
+from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext as _
+
+from lock_tokens import locking
+from lock_tokens.exceptions import LockFacts, LockTokensError
+
+PAGE = "text/html"
+PROBLEM = "application/problem+json"
+
+
+def refusal(request: HttpRequest, error: LockTokensError) -> HttpResponse:
+    """Return the answer to ``request`` that ``error`` calls for, as JSON or as a page.
+
+    It names the holder only to those whom ``SHOW_HOLDER`` allows, and is not cached.
+    """
+    if prefers_json(request):
+        response = refusal_as_json(request, error)
+    else:
+        lock = _facts_for(request, error)
+        context = {"title": _(error.title), "detail": error.describe(lock), "lock": lock}
+        page = render_to_string("lock_tokens/refused.html", context, request)
+        response = HttpResponse(page, status=error.status)
+        finish(response, error)
+    patch_vary_headers(response, ["Accept"])
+    return response
+
+
+def refusal_as_json(
+    request: HttpRequest, error: LockTokensError, status: int | None = None
+) -> HttpResponse:
+    """Return the problem+json for ``error``, with its own status or with ``status``."""
+    lock = _facts_for(request, error)
+    members: dict[str, Any] = {}
+    if error.model_label:
+        members["object"] = {"model": error.model_label, "pk": str(error.pk)}
+    if lock:
+        since, until = lock.since.isoformat(), lock.until.isoformat()
+        members["lock"] = {"since": since, "until": until, "by": lock.by}
+    response = problem(
+        status or error.status,
+        _(error.title),
+        error.describe(lock),
+        type=f"urn:django-lock-tokens:{type(error).__name__}",
+        **members,
+    )
+    finish(response, error)
+    return response
+
+
+def problem(status: int, title: str, detail: str, **members: Any) -> HttpResponse:
+    """Return a problem+json answer."""
+    content = {"title": title, "status": status, "detail": detail, **members}
+    return JsonResponse(content, status=status, content_type=PROBLEM)
+
+
+def finish(response: HttpResponseBase, error: LockTokensError) -> None:
+    """Set the headers that go with ``error``."""
+    response["Cache-Control"] = "no-store"
+    if error.lock and error.status == 423:
+        response["Retry-After"] = str(retry_after(error.lock))
+
+
+def describe_for(request: HttpRequest, error: LockTokensError) -> str:
+    """Return the message of ``error`` with what the sender of ``request`` may know."""
+    return error.describe(_facts_for(request, error))
+
+
+def _facts_for(request: HttpRequest, error: LockTokensError) -> LockFacts | None:
+    user = getattr(request, "user", None)
+    known = user is not None and user.is_authenticated
+    return error.lock.told_to(authenticated=known) if error.lock else None
+
+
+def prefers_json(request: HttpRequest) -> bool:
+    """Tell whether the client would rather read JSON than a page."""
+    if "Accept" not in request.headers or request.headers["Accept"].strip() == "*/*":
+        return request.content_type == "application/json"
+    preferred = request.get_preferred_type([PAGE, PROBLEM, "application/json"])
+    return preferred is not None and preferred != PAGE
+
+
+def retry_after(lock: LockFacts) -> int:
+    """Return in how many seconds, at least one, the lock can be taken over."""
+    return max(1, math.ceil((lock.until - locking.now()) / timedelta(seconds=1)))

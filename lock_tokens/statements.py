@@ -1,0 +1,97 @@
+"""The SQL of the verbs, in the dialect of each database.
+
+Written by hand, because the ORM would spend longer on building these statements than the
+database on running them, and because each has to decide and to write at once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+TABLE = "lock_tokens_locktoken"
+COLUMNS = (
+    "token_str, locked_object_content_type_id, locked_object_id, "
+    "locked_at, timeout, locked_by_id, created"
+)
+ROW = "id, token_str, locked_at, timeout, locked_by_id"
+OBJECT = "locked_object_content_type_id = %s AND locked_object_id = %s"
+HELD = f"{OBJECT} AND token_str = %s"
+INSERT = f"INSERT INTO {TABLE} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+# What a replaced row takes over from the new one. The id is last: MariaDB assigns left to right.
+REPLACED = ("locked_at", "timeout", "locked_by_id", "created", "id")
+
+
+class Statements(NamedTuple):
+    """One statement a verb; what each returns is what the verb reads from it."""
+
+    insert: str
+    replace: str
+    renew: str
+    release: str
+    remove: str
+    read: str
+    hold: str
+    is_live: str
+
+
+def _standard() -> Statements:
+    """PostgreSQL, and SQLite where it does not differ."""
+    conflict = "ON CONFLICT (locked_object_content_type_id, locked_object_id) DO"
+    assignments = ", ".join(f"{column} = EXCLUDED.{column}" for column in REPLACED)
+    return Statements(
+        insert=f"{INSERT} {conflict} NOTHING RETURNING id, token_str",
+        # EXCLUDED.id is the sequence's next value: a lock taken over is a new, higher row.
+        replace=f"{INSERT} {conflict} UPDATE SET token_str = EXCLUDED.token_str, {assignments} "
+        f"WHERE {TABLE}.id = %s AND {TABLE}.expires_at <= %s RETURNING id, token_str",
+        renew=f"UPDATE {TABLE} SET locked_at = %s, timeout = COALESCE(%s, timeout) "
+        f"WHERE {HELD} RETURNING timeout",
+        release=f"DELETE FROM {TABLE} WHERE {HELD} RETURNING {ROW}",
+        remove=f"DELETE FROM {TABLE} WHERE {OBJECT} RETURNING {ROW}",
+        read=f"SELECT {ROW} FROM {TABLE} WHERE {OBJECT}",
+        hold=f"SELECT {ROW} FROM {TABLE} WHERE {OBJECT} FOR UPDATE",
+        is_live=f"SELECT 1 FROM {TABLE} WHERE {OBJECT} AND expires_at > %s",
+    )
+
+
+def _sqlite() -> Statements:
+    return _standard()._replace(
+        # DO UPDATE could not draw a new AUTOINCREMENT id, REPLACE does. NOT EXISTS leaves it
+        # nothing to do when the object has any row but the one that was found expired.
+        replace=f"INSERT OR REPLACE INTO {TABLE} ({COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {TABLE} WHERE {OBJECT} "
+        "AND NOT (id = %s AND expires_at <= %s)) RETURNING id, token_str",
+        # There is one write lock and no FOR UPDATE. An update that changes nothing takes the
+        # write lock, and waits for it, which a read that turns into a write later would not.
+        hold=f"UPDATE {TABLE} SET token_str = token_str WHERE {OBJECT} RETURNING {ROW}",
+    )
+
+
+def _mariadb() -> Statements:
+    # Once the row has the new token it is ours, and its other columns follow. VALUES(id) is the
+    # AUTO_INCREMENT value that the insert had drawn before it met the duplicate.
+    follow = ", ".join(
+        f"{column} = IF(token_str = VALUES(token_str), VALUES({column}), {column})"
+        for column in REPLACED
+    )
+    return _standard()._replace(
+        # Not INSERT IGNORE, whose shared lock on the duplicate deadlocks when two go on from it.
+        insert=f"{INSERT} ON DUPLICATE KEY UPDATE id = id RETURNING id, token_str",
+        replace=f"{INSERT} ON DUPLICATE KEY UPDATE token_str = IF(id = %s AND expires_at <= %s, "
+        f"VALUES(token_str), token_str), {follow} RETURNING id, token_str",
+        # An UPDATE has no RETURNING here; LAST_INSERT_ID carries the timeout out of it.
+        renew=f"UPDATE {TABLE} SET locked_at = %s, "
+        f"timeout = LAST_INSERT_ID(COALESCE(%s, timeout)) WHERE {HELD}",
+    )
+
+
+@cache
+def statements_for(vendor: str) -> Statements:
+    """Return the statements for a database of ``vendor``, as Django names it.
+
+    Raises ``NotImplementedError`` for a database that is not supported.
+    """
+    dialects = {"postgresql": _standard, "sqlite": _sqlite, "mysql": _mariadb}
+    if vendor not in dialects:
+        raise NotImplementedError(f"django-lock-tokens does not support {vendor} databases.")
+    return dialects[vendor]()

@@ -1,0 +1,90 @@
+"""The tokens that a request brings, and which of them may speak for an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest
+
+from lock_tokens import settings
+from lock_tokens.sessions import session_key_of
+from lock_tokens.targets import Target
+
+MAX_TOKENS = 100
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+@dataclass(frozen=True)
+class Presented:
+    """A token in hand; ``target`` is what it was given for, where that is known."""
+
+    token: str = field(repr=False)
+    target: Target | None = None
+
+
+class RequestTokens:
+    """The tokens of one request, read when a write first asks for them."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+        self._explicit: list[Presented] | None = None
+
+    def presented_for(self, target: Target) -> list[Presented]:
+        """Return the explicit tokens; only if the request brings none, what the session has."""
+        if self._explicit is None:
+            tokens = explicit_tokens(self.request)
+            if tokens is None:
+                return self._of_session(target)
+            self._explicit = [Presented(token) for token in tokens]
+        return self._explicit
+
+    def _of_session(self, target: Target) -> list[Presented]:
+        session = getattr(self.request, "session", None)
+        token = session.get(session_key_of(target)) if session is not None else None
+        return [Presented(token, target)] if isinstance(token, str) else []
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether somebody is logged in, who may then be told more."""
+        user = getattr(self.request, "user", None)
+        return user is not None and user.is_authenticated
+
+
+def explicit_tokens(request: HttpRequest) -> list[str] | None:
+    """Return the tokens of header and form field, ``None`` when ``request`` has neither.
+
+    A header or field that is there but empty is explicit: that form was made without a lock.
+    Raises ``BadRequest`` for more than ``MAX_TOKENS``.
+    """
+    fields = form_tokens(request)
+    if settings.current.TOKEN_HEADER not in request.headers and not fields:
+        return None
+    return _checked([*header_tokens(request), *(token for token in fields if token)])
+
+
+def header_tokens(request: HttpRequest) -> list[str]:
+    """Return the tokens of the header. Raises ``BadRequest`` for more than ``MAX_TOKENS``."""
+    header = request.headers.get(settings.current.TOKEN_HEADER, "")
+    return _checked([token.strip() for token in header.split(",") if token.strip()])
+
+
+def form_tokens(request: HttpRequest) -> list[str]:
+    """Return the values of the form field, empty ones included."""
+    if request.method != "POST" or request.content_type not in FORMS:
+        return []
+    form = request.POST
+    unread = getattr(request, "_read_started", False) and not hasattr(request, "_body")
+    if unread and not form and not request.FILES:
+        # The view read the stream itself. What its form presents cannot be known any more, so
+        # nothing is presented: the session must not speak for a form that may be old.
+        return [""]
+    return [token.strip() for token in form.getlist(settings.current.TOKEN_FIELD)]
+
+
+def _checked(tokens: list[str]) -> list[str]:
+    if len(tokens) > MAX_TOKENS:
+        raise BadRequest(
+            f"The request presents {len(tokens)} lock tokens; {MAX_TOKENS} at most are read."
+        )
+    return tokens

@@ -1,0 +1,171 @@
+"""The REST API: lock an object, ask about its lock, renew and release it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.apps import apps
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.db import DataError
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.decorators import method_decorator
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.generic import View
+
+from lock_tokens import locking, settings
+from lock_tokens.decorators import get_object_or_404
+from lock_tokens.exceptions import AlreadyLockedError, InvalidToken
+from lock_tokens.permissions import can_see_object, is_lockable
+from lock_tokens.responses import problem, refusal_as_json
+from lock_tokens.targets import Target, target_of
+from lock_tokens.tokens import header_tokens
+
+
+class LockTokenBaseView(View):
+    """Finds the object that the URL names, for those who may lock it."""
+
+    # The CSRF check is made in dispatch, where the setting is read.
+    @method_decorator(csrf_exempt)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        handle: Callable[..., HttpResponseBase] = self._answer
+        if not settings.current.API_CSRF_EXEMPT:
+            handle = csrf_protect(handle)
+        response = handle(request, *args, **kwargs)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _answer(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except Http404 as error:
+            return problem(404, _("Not found"), str(error))
+        except BadRequest as error:
+            return problem(400, _("Bad request"), str(error))
+        except PermissionDenied as error:
+            return problem(403, _("Forbidden"), str(error))
+
+    def get_target(self, action: str) -> Target:
+        """Return the target of the object in the URL; 404 or 403 unless it may be locked."""
+        obj = self._get_object()
+        allowed = import_string(settings.current.API_PERMISSION)
+        if not allowed(self.request, action, obj):
+            if can_see_object(self.request, obj):
+                raise PermissionDenied(_("You may not lock this object."))
+            raise Http404(_("There is no such object."))
+        try:
+            return target_of(obj)
+        except ValueError as error:
+            raise Http404(str(error)) from None
+
+    def _get_object(self) -> Model:
+        try:
+            model = apps.get_model(self.kwargs["app_label"], self.kwargs["model"])
+        except LookupError:
+            raise Http404(_("There is no such object.")) from None
+        if model._meta.swapped or not is_lockable(model):
+            raise Http404(_("There is no such object."))
+        try:
+            return get_object_or_404(model, _parse_key(model, unquote(self.kwargs["object_id"])))
+        except (DataError, Http404, RecursionError, ValidationError, ValueError, TypeError):
+            raise Http404(_("There is no such object.")) from None
+
+    def lease_response(self, token: str, lease: locking.Lease, status: int = 200) -> HttpResponse:
+        """Return the answer to the holder of ``token``."""
+        seconds = max(0, math.floor(lease.remaining() / timedelta(seconds=1)))
+        response = JsonResponse(lease.serialize(token), status=status)
+        response["Timeout"] = f"Second-{seconds}"
+        return response
+
+    def get_held(self, target: Target, tokens: Sequence[str]) -> locking.Lock:
+        """Return the lock on ``target``; 404 without one, 403 unless ``tokens`` has its token."""
+        lock = locking.read(target)
+        if lock is None:
+            raise Http404(_("This object is not locked."))
+        if not lock.matches(tokens):
+            raise PermissionDenied(_("This is not the token of the lock on this object."))
+        return lock
+
+    def get_lease(self, tokens: Sequence[str]) -> HttpResponse:
+        """Answer the holder's question how long the lock lasts."""
+        lock = self.get_held(self.get_target("read"), tokens)
+        return self.lease_response(lock.token, lock)
+
+    def renew(self, tokens: Sequence[str]) -> HttpResponse:
+        """Renew the lock for its holder."""
+        target = self.get_target("renew")
+        token = self.get_held(target, tokens).token
+        try:
+            return self.lease_response(token, locking.renew(target, token))
+        except InvalidToken as error:
+            # Taken over or removed since we looked.
+            raise PermissionDenied(str(error)) from None
+
+    def release(self, tokens: Sequence[str]) -> HttpResponse:
+        """Release the lock for its holder."""
+        target = self.get_target("release")
+        locking.release(target, self.get_held(target, tokens).token)
+        return HttpResponse(status=204)
+
+
+class LockTokenListView(LockTokenBaseView):
+    """The lock of an object; its holder may bring the token in the header."""
+
+    def post(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
+        target = self.get_target("lock")
+        user = getattr(request, "user", None)
+        try:
+            lock = locking.acquire(target, by=user.pk if user is not None else None)
+        except AlreadyLockedError as error:
+            return refusal_as_json(request, error, settings.current.API_LOCKED_STATUS)
+        return self.lease_response(lock.token, lock, status=201)
+
+    def get(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
+        tokens = header_tokens(request)
+        return self.get_lease(tokens) if tokens else self._status()
+
+    def patch(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
+        return self.renew(header_tokens(request))
+
+    def delete(self, request: HttpRequest, **kwargs: str) -> HttpResponse:
+        return self.release(header_tokens(request))
+
+    def _status(self) -> HttpResponse:
+        lock = locking.read(self.get_target("status"), with_holder=True)
+        if lock is None or lock.has_expired():
+            return JsonResponse({"locked": False, "expires": None, "locked_by": None})
+        user = getattr(self.request, "user", None)
+        known = user is not None and user.is_authenticated
+        return JsonResponse(
+            {
+                "locked": True,
+                "expires": lock.serialize("")["expires"],
+                "locked_by": lock.facts(authenticated=known).by,
+            }
+        )
+
+
+class LockTokenDetailView(LockTokenBaseView):
+    """The lock of an object, for the holder whose token is in the URL."""
+
+    def get(self, request: HttpRequest, token: str, **kwargs: str) -> HttpResponse:
+        return self.get_lease([token])
+
+    def patch(self, request: HttpRequest, token: str, **kwargs: str) -> HttpResponse:
+        return self.renew([token])
+
+    def delete(self, request: HttpRequest, token: str, **kwargs: str) -> HttpResponse:
+        return self.release([token])
+
+
+def _parse_key(model: type[Model], text: str) -> Any:
+    """Return the key that ``text`` spells: itself, or the parts of a composite key."""
+    if len(model._meta.pk_fields) == 1:
+        return text
+    return tuple(model._meta.pk.to_python(text))

@@ -1,0 +1,104 @@
+"""Models of every shape that an object to be locked can have."""
+
+import uuid
+
+from django.db import models
+
+from lock_tokens.managers import LockableModelManager
+from lock_tokens.models import LockableModel
+
+
+class Article(models.Model):
+    title = models.CharField(max_length=100)
+    body = models.TextField(default="")
+    view_count = models.IntegerField(default=0)
+
+    def __str__(self):
+        return self.title
+
+
+class ArticleProxy(Article):
+    class Meta:
+        proxy = True
+
+
+class Page(LockableModel):
+    """Lockable by its base class."""
+
+    title = models.CharField(max_length=100)
+
+
+class Chapter(LockableModel):
+    """Lockable, with a manager of its own."""
+
+    title = models.CharField(max_length=100)
+
+    objects = LockableModelManager()
+
+
+class Place(models.Model):
+    name = models.CharField(max_length=100)
+
+
+class Restaurant(Place):
+    stars = models.IntegerField(default=0)
+
+
+class Bistro(Restaurant):
+    terrace = models.BooleanField(default=False)
+
+
+class Museum(Place):
+    free = models.BooleanField(default=False)
+
+
+class Uuid(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=100)
+
+
+class Slug(models.Model):
+    """Keyed by text that its users choose, such as ``A/b c``."""
+
+    slug = models.CharField(primary_key=True, max_length=300)
+    name = models.CharField(max_length=100, default="")
+
+
+class Line(models.Model):
+    """Keyed by two columns."""
+
+    pk = models.CompositePrimaryKey("order", "number")
+    order = models.IntegerField()
+    number = models.IntegerField()
+    text = models.CharField(max_length=100, default="")
+
+
+class Profile(models.Model):
+    """Keyed by a relation."""
+
+    article = models.OneToOneField(Article, primary_key=True, on_delete=models.CASCADE)
+    text = models.CharField(max_length=100, default="")
+
+
+class Dated(models.Model):
+    """Keyed by a moment."""
+
+    at = models.DateTimeField(primary_key=True)
+    name = models.CharField(max_length=100, default="")
+
+
+class Custom(models.Model):
+    """Has a save and a delete of its own."""
+
+    name = models.CharField(max_length=100)
+    saved_by_its_own_method = False
+
+    def save(self, *args, **kwargs):
+        self.saved_by_its_own_method = True
+        super().save(*args, **kwargs)
+
+    def save_base(self, *args, **kwargs):
+        super().save_base(*args, **kwargs)
+
+    def delete(self, *args, **kwargs):
+        return super().delete(*args, **kwargs)
