@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from lock_tokens import settings
-from lock_tokens.permissions import default, is_open
+from lock_tokens.permissions import default, is_lockable, is_open
 from lock_tokens.settings import POLICIES, SPECS
 
 OPTIONS = ("POLICY", "REPORT_ONLY", "EXEMPT_FIELDS", "TIMEOUT")
@@ -191,7 +191,8 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
                 id="lock_tokens.W002",
             )
         )
-    anyone = [model._meta.label for model in apps.get_models() if is_open(model)]
+    lockable = filter(is_lockable, apps.get_models())
+    anyone = [model._meta.label for model in lockable if is_open(model)]
     if anyone and import_string(current.API_PERMISSION) is default:
         warnings.append(
             Warning(

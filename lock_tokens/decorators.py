@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponseBase
@@ -112,5 +112,5 @@ def get_object_or_404(model: type[Model], pk: Any) -> Model:
     using = router.db_for_write(model)
     try:
         return model._default_manager.using(using).get(pk=pk)
-    except (model.DoesNotExist, ValidationError, ValueError, TypeError, ArithmeticError):
+    except (ObjectDoesNotExist, ValidationError, ValueError, TypeError, ArithmeticError):
         raise Http404(f"There is no {model._meta.label} with this key.") from None

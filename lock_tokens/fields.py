@@ -44,7 +44,9 @@ class SecondsLater(models.Func):
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
         return self._compile(compiler, "(%(moment)s + INTERVAL %(seconds)s SECOND)")
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> Any:
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra_context: Any
+    ) -> Any:
         # A moment is text here, and the date functions would round its microseconds.
         template = (
             "(strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%S', substr(%(moment)s, 1, 19), "
@@ -83,6 +85,8 @@ class _CompositeAware:
 class LockedObject(GenericForeignKey):
     """The generic relation from a lock to its object."""
 
-    def contribute_to_class(self, cls: type[models.Model], name: str, **kwargs: Any) -> None:
+    def contribute_to_class(
+        self, cls: type[models.Model], name: str, private_only: bool = True, **kwargs: Any
+    ) -> None:
         super().contribute_to_class(cls, name, **kwargs)
         setattr(cls, self.attname, _CompositeAware(self, cls.__dict__[self.attname]))

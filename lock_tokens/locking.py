@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.db import connections, router, transaction
+from django.db import OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.dispatch import Signal
 from django.utils import timezone
@@ -26,13 +26,15 @@ from django.utils.dateparse import parse_datetime
 
 from lock_tokens import settings, signals
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, LockFacts
-from lock_tokens.statements import statements_for
+from lock_tokens.statements import read_with_holder, statements_for
 from lock_tokens.targets import Target
 
 logger = logging.getLogger("lock_tokens")
 
 # How often a lock may slip away between two statements of one acquire before it counts as taken.
 ATTEMPTS = 5
+# The code of MariaDB's "Deadlock found when trying to get lock".
+DEADLOCK = 1213
 
 
 def now() -> datetime:
@@ -142,10 +144,20 @@ def _insert_params(connection: BaseDatabaseWrapper, target: Target, new: NewLock
     ]
 
 
-def _run(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        return cursor.fetchall()
+def _run(
+    connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any], attempts: int = ATTEMPTS
+) -> list[Any]:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+    except OperationalError as error:
+        # MariaDB locks the gap beside a key too, so those who take the locks of neighbouring
+        # objects can deadlock. Outside a transaction this statement is all that is undone then.
+        alone = not connection.in_atomic_block and connection.get_autocommit()
+        if error.args[:1] != (DEADLOCK,) or not alone or attempts == 1:
+            raise
+    return _run(connection, sql, params, attempts - 1)
 
 
 def _written(rows: list[Any], new: NewLock, *extra: Any) -> Lock | None:
@@ -283,22 +295,9 @@ def read(target: Target, *, with_holder: bool = False) -> Lock | None:
     connection = connections[target.using]
     sql = statements_for(connection.vendor).read
     if with_holder and router.allow_migrate_model(target.using, get_user_model()):
-        sql = _read_with_holder(connection)
+        sql = read_with_holder(connection.ops.quote_name, get_user_model())
     rows = _run(connection, sql, [target.content_type_id, target.key])
     return _row_lock(connection, rows[0]) if rows else None
-
-
-def _read_with_holder(connection: BaseDatabaseWrapper) -> str:
-    user = get_user_model()
-    quote = connection.ops.quote_name
-    name = user._meta.get_field(user.USERNAME_FIELD).column
-    key = user._meta.pk.column
-    return (
-        "SELECT l.id, l.token_str, l.locked_at, l.timeout, l.locked_by_id, "
-        f"u.{quote(name)} FROM lock_tokens_locktoken l "
-        f"LEFT JOIN {quote(user._meta.db_table)} u ON u.{quote(key)} = l.locked_by_id "
-        "WHERE l.locked_object_content_type_id = %s AND l.locked_object_id = %s"
-    )
 
 
 def hold(target: Target) -> Lock | None:

@@ -27,19 +27,19 @@ class LockTokenQuerySet(models.QuerySet["LockToken"]):
         return self.filter(expires_at__lte=locking.now())
 
 
-class LockTokenManager(models.Manager["LockToken"]):
+if TYPE_CHECKING:
+
+    class _Manager(models.Manager["LockToken"]):
+        def get_queryset(self) -> LockTokenQuerySet: ...
+        def using(self, alias: str | None) -> LockTokenQuerySet: ...
+        def live(self) -> LockTokenQuerySet: ...
+        def expired(self) -> LockTokenQuerySet: ...
+else:
+    _Manager = models.Manager.from_queryset(LockTokenQuerySet)
+
+
+class LockTokenManager(_Manager):
     """Finds locks by the objects they are on."""
-
-    def get_queryset(self) -> LockTokenQuerySet:
-        return LockTokenQuerySet(self.model, using=self._db, hints=self._hints)
-
-    def live(self) -> LockTokenQuerySet:
-        """Return the locks that nobody else may take over now."""
-        return self.get_queryset().live()
-
-    def expired(self) -> LockTokenQuerySet:
-        """Return the locks that anybody may take over now."""
-        return self.get_queryset().expired()
 
     def get_for_object(self, obj: models.Model, allow_expired: bool = True) -> LockToken:
         """Return the lock of ``obj``; ``LockToken.DoesNotExist`` if it has none (or no live one).

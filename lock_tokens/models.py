@@ -181,7 +181,7 @@ class LockableModel(models.Model):
     Each method works on an instance of any other model too: ``LockableModel.lock(obj)``.
     """
 
-    objects: ClassVar[models.Manager[Any]] = LockableModelManager()
+    objects = LockableModelManager()
 
     class Meta:
         abstract = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_permission_codename
 from django.db.models import Model
 from django.http import HttpRequest
@@ -64,8 +65,16 @@ def is_lockable(model: type[Model]) -> bool:
 
 
 def _named(model: type[Model], labels: Any) -> bool:
+    """Tell whether ``labels`` name ``model``, a proxy of it or a multi-table parent."""
     if labels is None or isinstance(labels, str):
         return False
-    concrete = model._meta.concrete_model or model
-    known = {label.lower() for label in labels}
-    return not known.isdisjoint({model._meta.label_lower, concrete._meta.label_lower})
+    return any(issubclass(model, named) for named in map(_concrete, labels) if named)
+
+
+def _concrete(label: str) -> type[Model] | None:
+    try:
+        model = apps.get_model(label)
+    except LookupError:
+        # A label of no installed model is for the system checks.
+        return None
+    return model._meta.concrete_model or model

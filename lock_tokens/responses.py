@@ -66,7 +66,7 @@ def problem(status: int, title: str, detail: str, **members: Any) -> HttpRespons
 def finish(response: HttpResponseBase, error: LockTokensError) -> None:
     """Set the headers that go with ``error``."""
     response["Cache-Control"] = "no-store"
-    if error.lock and error.status == 423:
+    if error.lock and response.status_code == 423:
         response["Retry-After"] = str(retry_after(error.lock))
 
 

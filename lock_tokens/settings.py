@@ -146,12 +146,12 @@ class LockTokensSettings:
         """Return how many seconds a lock on an object of ``model`` stays live."""
         enforced = self.ENFORCED_MODELS
         for ancestor in model.__mro__ if enforced else ():
-            options = getattr(ancestor, "_meta", None)
-            own = enforced.get(options.label_lower, {}) if options else {}
+            label = getattr(getattr(ancestor, "_meta", None), "label_lower", "")
+            own = enforced.get(label, {})
             if "TIMEOUT" in own:
                 if problem := _timeout(own["TIMEOUT"]):
                     raise ImproperlyConfigured(
-                        f"LOCK_TOKENS['ENFORCED_MODELS'][{options.label!r}]['TIMEOUT'] "
+                        f"LOCK_TOKENS['ENFORCED_MODELS'][{label!r}]['TIMEOUT'] "
                         f"{problem}, not {own['TIMEOUT']!r}."
                     )
                 return cast(int, own["TIMEOUT"])

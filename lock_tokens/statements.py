@@ -6,8 +6,11 @@ database on running them, and because each has to decide and to write at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from django.db.models import Model
 
 TABLE = "lock_tokens_locktoken"
 COLUMNS = (
@@ -74,6 +77,9 @@ def _mariadb() -> Statements:
         f"{column} = IF(token_str = VALUES(token_str), VALUES({column}), {column})"
         for column in REPLACED
     )
+    # Hides the token's own index from the optimizer: every statement has to lock the object's
+    # index entry first and the row second, as an insert does. The other way round they deadlock.
+    held = f"{OBJECT} AND CONCAT(token_str) = %s"
     return _standard()._replace(
         # Not INSERT IGNORE, whose shared lock on the duplicate deadlocks when two go on from it.
         insert=f"{INSERT} ON DUPLICATE KEY UPDATE id = id RETURNING id, token_str",
@@ -81,7 +87,8 @@ def _mariadb() -> Statements:
         f"VALUES(token_str), token_str), {follow} RETURNING id, token_str",
         # An UPDATE has no RETURNING here; LAST_INSERT_ID carries the timeout out of it.
         renew=f"UPDATE {TABLE} SET locked_at = %s, "
-        f"timeout = LAST_INSERT_ID(COALESCE(%s, timeout)) WHERE {HELD}",
+        f"timeout = LAST_INSERT_ID(COALESCE(%s, timeout)) WHERE {held}",
+        release=f"DELETE FROM {TABLE} WHERE {held} RETURNING {ROW}",
     )
 
 
@@ -95,3 +102,18 @@ def statements_for(vendor: str) -> Statements:
     if vendor not in dialects:
         raise NotImplementedError(f"django-lock-tokens does not support {vendor} databases.")
     return dialects[vendor]()
+
+
+def read_with_holder(quote: Callable[[str], str], user: type[Model]) -> str:
+    """Return ``read`` with one column more: the user name of who holds the lock.
+
+    ``quote`` quotes an identifier for the database, ``user`` is the user model.
+    """
+    columns = ", ".join(f"l.{column}" for column in ROW.split(", "))
+    name: Any = user._meta.get_field(user.USERNAME_FIELD)  # type: ignore[attr-defined]
+    key: Any = user._meta.pk
+    return (
+        f"SELECT {columns}, u.{quote(name.column)} FROM {TABLE} l "
+        f"LEFT JOIN {quote(user._meta.db_table)} u ON u.{quote(key.column)} = l.locked_by_id "
+        "WHERE l.locked_object_content_type_id = %s AND l.locked_object_id = %s"
+    )

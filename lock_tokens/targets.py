@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.contrib.contenttypes.models import ContentType
@@ -44,10 +44,10 @@ class Target:
 @cache
 def root_of(model: type[Model]) -> type[Model]:
     """Return the concrete model at the top of the multi-table inheritance of ``model``."""
-    concrete = cast("type[Model]", model._meta.concrete_model)
+    concrete = model._meta.concrete_model or model
     relation = concrete._meta.pk.remote_field
     if relation is not None and getattr(relation, "parent_link", False):
-        return root_of(cast("type[Model]", relation.model))
+        return root_of(relation.model)
     return concrete
 
 
@@ -103,13 +103,17 @@ def target_for(model: type[Model], pk: Any, using: str) -> Target:
     return Target(using, content_type.pk, key, root, pk)
 
 
+def _has_key(obj: Model) -> bool:
+    return all(getattr(obj, field.attname) is not None for field in obj._meta.pk_fields)
+
+
 def target_of(obj: Model) -> Target:
     """Return the target of ``obj``, in the database to which ``obj`` would be written.
 
     Raises ``ValueError`` when ``obj`` has no key, because it was never saved or was deleted.
     """
     model = type(obj)
-    if not obj._is_pk_set():
+    if not _has_key(obj):
         raise ValueError(
             f"This {model._meta.label} is unsaved: it has no key, so it has no lock either. "
             "Save it first."

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest
+from django.utils.datastructures import ImmutableList
 
 from lock_tokens import settings
 from lock_tokens.sessions import session_key_of
@@ -74,12 +75,18 @@ def form_tokens(request: HttpRequest) -> list[str]:
     if request.method != "POST" or request.content_type not in FORMS:
         return []
     form = request.POST
-    unread = getattr(request, "_read_started", False) and not hasattr(request, "_body")
-    if unread and not form and not request.FILES:
+    if not form and not request.FILES and _is_lost(request):
         # The view read the stream itself. What its form presents cannot be known any more, so
         # nothing is presented: the session must not speak for a form that may be old.
         return [""]
     return [token.strip() for token in form.getlist(settings.current.TOKEN_FIELD)]
+
+
+def _is_lost(request: HttpRequest) -> bool:
+    """Tell whether the body was read by other means than ``POST`` and ``body``."""
+    read = getattr(request, "_read_started", False) and not hasattr(request, "_body")
+    # Django freezes the handlers when it parses a multipart form, which may well have no field.
+    return read and not isinstance(request.upload_handlers, ImmutableList)
 
 
 def _checked(tokens: list[str]) -> list[str]:

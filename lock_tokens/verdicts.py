@@ -11,6 +11,9 @@ from lock_tokens.models import LockToken
 from lock_tokens.targets import Target
 from lock_tokens.tokens import Presented
 
+# A write with the valid token renews a lock of which a smaller share than this is left.
+RENEW_BELOW = 0.5
+
 
 def allows(target: Target, lock: locking.Lock | None, tokens: Sequence[Presented]) -> bool:
     """Tell whether ``tokens`` have the valid one of ``lock``, the row of ``target`` now.
@@ -19,7 +22,7 @@ def allows(target: Target, lock: locking.Lock | None, tokens: Sequence[Presented
     """
     if lock is None or not lock.matches(presented.token for presented in tokens):
         return False
-    if lock.remaining() < timedelta(seconds=lock.timeout) / 2:
+    if lock.remaining() < timedelta(seconds=lock.timeout * RENEW_BELOW):
         locking.renew(target, lock.token)
     return True
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.db import DataError
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils import timezone
+from django.utils.cache import patch_vary_headers
 from django.utils.decorators import method_decorator
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
@@ -27,6 +31,10 @@ from lock_tokens.responses import problem, refusal_as_json
 from lock_tokens.targets import Target, target_of
 from lock_tokens.tokens import header_tokens
 
+# What fields and databases raise for text that is no key of theirs.
+NOT_A_KEY = (ArithmeticError, DataError, RecursionError, TypeError, ValidationError, ValueError)
+MAX_DIGITS = 1000
+
 
 class LockTokenBaseView(View):
     """Finds the object that the URL names, for those who may lock it."""
@@ -39,6 +47,9 @@ class LockTokenBaseView(View):
             handle = csrf_protect(handle)
         response = handle(request, *args, **kwargs)
         response["Cache-Control"] = "no-store"
+        # On every answer: were it only on those that looked at the user, its absence would tell
+        # a hidden object from none.
+        patch_vary_headers(response, ["Cookie"])
         return response
 
     def _answer(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -73,7 +84,8 @@ class LockTokenBaseView(View):
             raise Http404(_("There is no such object."))
         try:
             return get_object_or_404(model, _parse_key(model, unquote(self.kwargs["object_id"])))
-        except (DataError, Http404, RecursionError, ValidationError, ValueError, TypeError):
+        except (Http404, *NOT_A_KEY):
+            # In the very words that one gets who may not see the object.
             raise Http404(_("There is no such object.")) from None
 
     def lease_response(self, token: str, lease: locking.Lease, status: int = 200) -> HttpResponse:
@@ -86,11 +98,14 @@ class LockTokenBaseView(View):
     def get_held(self, target: Target, tokens: Sequence[str]) -> locking.Lock:
         """Return the lock on ``target``; 404 without one, 403 unless ``tokens`` has its token."""
         lock = locking.read(target)
-        if lock is None:
-            raise Http404(_("This object is not locked."))
-        if not lock.matches(tokens):
-            raise PermissionDenied(_("This is not the token of the lock on this object."))
+        if lock is None or not lock.matches(tokens):
+            raise self._not_held(lock)
         return lock
+
+    def _not_held(self, lock: locking.Lock | None) -> Exception:
+        if lock is None:
+            return Http404(_("This object is not locked."))
+        return PermissionDenied(_("This is not the token of the lock on this object."))
 
     def get_lease(self, tokens: Sequence[str]) -> HttpResponse:
         """Answer the holder's question how long the lock lasts."""
@@ -100,18 +115,23 @@ class LockTokenBaseView(View):
     def renew(self, tokens: Sequence[str]) -> HttpResponse:
         """Renew the lock for its holder."""
         target = self.get_target("renew")
-        token = self.get_held(target, tokens).token
+        token = self._candidate(target, tokens)
         try:
-            return self.lease_response(token, locking.renew(target, token))
-        except InvalidToken as error:
-            # Taken over or removed since we looked.
-            raise PermissionDenied(str(error)) from None
+            lease = locking.renew(target, token)
+        except InvalidToken:
+            raise self._not_held(locking.read(target)) from None
+        return self.lease_response(token, lease)
 
     def release(self, tokens: Sequence[str]) -> HttpResponse:
         """Release the lock for its holder."""
         target = self.get_target("release")
-        locking.release(target, self.get_held(target, tokens).token)
+        if not locking.release(target, self._candidate(target, tokens)):
+            raise self._not_held(locking.read(target))
         return HttpResponse(status=204)
+
+    def _candidate(self, target: Target, tokens: Sequence[str]) -> str:
+        """Return the only token, or the valid one of many, for a statement that will judge it."""
+        return tokens[0] if len(tokens) == 1 else self.get_held(target, tokens).token
 
 
 class LockTokenListView(LockTokenBaseView):
@@ -154,6 +174,11 @@ class LockTokenListView(LockTokenBaseView):
 class LockTokenDetailView(LockTokenBaseView):
     """The lock of an object, for the holder whose token is in the URL."""
 
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        # Django logs the path of a refused request, and a token does not belong in a log.
+        request.path = request.path.removesuffix(f"{kwargs['token']}/") + "***/"
+
     def get(self, request: HttpRequest, token: str, **kwargs: str) -> HttpResponse:
         return self.get_lease([token])
 
@@ -165,7 +190,26 @@ class LockTokenDetailView(LockTokenBaseView):
 
 
 def _parse_key(model: type[Model], text: str) -> Any:
-    """Return the key that ``text`` spells: itself, or the parts of a composite key."""
-    if len(model._meta.pk_fields) == 1:
-        return text
-    return tuple(model._meta.pk.to_python(text))
+    """Return the key that ``text`` spells; an error if no row of ``model`` can have it."""
+    pk = model._meta.pk
+    key = pk.to_python(text)
+    parts = tuple(key) if len(model._meta.pk_fields) > 1 else (key,)
+    if not all(map(_can_be_key, parts)):
+        raise ValueError("No row has such a key.")
+    return parts if len(parts) > 1 else key
+
+
+def _can_be_key(value: object) -> bool:
+    """Keep from the databases what they would choke on, which aborts the whole transaction."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Decimal):
+        return max(len(value.as_tuple().digits), abs(value.adjusted())) <= MAX_DIGITS
+    if isinstance(value, datetime):
+        # A stored moment has a zone, without one Django would warn and guess; and next to the
+        # years 1 and 9999 it overflows in another zone.
+        aware = timezone.is_aware(value) and 1 < value.year < 9999
+        return aware or not django_settings.USE_TZ
+    if isinstance(value, str):
+        return "\x00" not in value
+    return value is not None

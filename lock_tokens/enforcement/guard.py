@@ -7,7 +7,6 @@ row stays locked, and that is until the transaction ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from django.db.models import Field, Model, QuerySet
 
 from lock_tokens import locking, settings, signals, verdicts
 from lock_tokens.enforcement import context
-from lock_tokens.enforcement.policy import Family, Policy, families_of
+from lock_tokens.enforcement.policy import Family, Policy
 from lock_tokens.exceptions import AlreadyLockedError, LockRequired, WriteRefused
 from lock_tokens.targets import Target, target_for
 
@@ -46,16 +45,14 @@ class Subject:
         )
 
 
-def subjects_of(instance: Model, using: str, *, may_be_new: bool) -> Iterable[Subject]:
-    """Yield what a write of the rows of ``instance`` would change; nothing for rows without key."""
-    model = type(instance)
-    for family in families_of(model):
-        pk = written_key(instance, family.root)
-        if pk is None:
-            continue
-        target = _stored_target(instance, target_for(family.root, pk, using))
-        above, beside = family.above(model), family.beside(model)
-        yield Subject(target, family, above, beside, may_be_new=may_be_new or not above)
+def subject_of(instance: Model, family: Family, using: str, *, may_be_new: bool) -> Subject | None:
+    """Return what a write of ``instance`` changes in ``family``; ``None`` for a row without key."""
+    pk = written_key(instance, family.root)
+    if pk is None:
+        return None
+    target = _stored_target(instance, target_for(family.root, pk, using))
+    above, beside = family.above(type(instance)), family.beside(type(instance))
+    return Subject(target, family, above, beside, may_be_new=may_be_new or not above)
 
 
 def written_key(instance: Model, root: type[Model]) -> Any:
@@ -69,9 +66,9 @@ def written_key(instance: Model, root: type[Model]) -> Any:
         values = tuple(getattr(instance, field.attname) for field in meta.pk_fields)
         return None if None in values else values
     links = [meta.pk, *_links_to(type(instance), root)]
-    values = (getattr(instance, field.attname) for field in links)
+    found = (getattr(instance, field.attname) for field in links)
     # A key that the database or an expression will produce is the key of a new row.
-    plain = (value for value in values if not hasattr(value, "resolve_expression"))
+    plain = (value for value in found if not hasattr(value, "resolve_expression"))
     return next((value for value in plain if value is not None), None)
 
 
@@ -96,7 +93,7 @@ def _stored_target(instance: Model, target: Target) -> Target:
     if not pk_field.empty_strings_allowed:
         return target
     rows = QuerySet(target.model, using=target.using).filter(pk=target.pk)
-    stored = rows.values_list("pk", flat=True).first()
+    stored: Any = rows.values_list("pk", flat=True).first()
     return target if stored is None else target_for(target.model, stored, target.using)
 
 

@@ -66,8 +66,15 @@ def _policy(label: str, model: type[Model]) -> Policy:
         model,
         respect=mode == "respect",
         report_only=options.get("REPORT_ONLY", False) is True,
-        exempt_fields=frozenset(options.get("EXEMPT_FIELDS", ())),
+        exempt_fields=_exempt_fields(options.get("EXEMPT_FIELDS", ())),
     )
+
+
+def _exempt_fields(value: object) -> frozenset[str]:
+    # A wrong value exempts nothing, and the system checks say what is wrong with it.
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return frozenset()
+    return frozenset(name for name in value if isinstance(name, str))
 
 
 def named_models() -> Iterator[tuple[str, type[Model]]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from django.apps import apps
@@ -22,9 +22,9 @@ from django.db.models.signals import ModelSignal, post_delete, pre_delete, pre_s
 
 from lock_tokens import locking, settings
 from lock_tokens.enforcement import context, guard
-from lock_tokens.enforcement.policy import families
+from lock_tokens.enforcement.policy import families, families_of
 from lock_tokens.models import LockableModel
-from lock_tokens.targets import root_of, target_for
+from lock_tokens.targets import Target, root_of, target_for
 
 logger = logging.getLogger("lock_tokens")
 
@@ -43,6 +43,13 @@ def _transaction(using: str) -> AbstractContextManager[Any]:
     return transaction.atomic(using=using)
 
 
+def _proceed(
+    model: type[Model], instance: Model, name: str, original: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    """Return the method ``name`` of ``instance`` as it would be had ``model`` not been wrapped."""
+    return partial(original, instance) if original else getattr(super(model, instance), name)
+
+
 def _save_base(model: type[Model], original: Callable[..., Any] | None) -> Callable[..., Any]:
     @wraps(original or model.save_base)
     def save_base(
@@ -54,7 +61,7 @@ def _save_base(model: type[Model], original: Callable[..., Any] | None) -> Calla
         update_fields: Any = None,
     ) -> None:
         using = using or router.db_for_write(type(self), instance=self)
-        proceed = original.__get__(self) if original else super(model, self).save_base
+        proceed = _proceed(model, self, "save_base", original)
         if raw:
             proceed(raw, force_insert, force_update, using, update_fields)
             return
@@ -70,16 +77,17 @@ def _save_base(model: type[Model], original: Callable[..., Any] | None) -> Calla
 
 def _judge_save(
     instance: Model, using: str, force_insert: Any, force_update: bool, update_fields: Any
-) -> tuple[Any, list[guard.Target]]:
+) -> tuple[Any, list[Target]]:
     """Ask the guard about each object a save would change; return its ``force_insert``."""
     updates = force_update or update_fields is not None
     fields = frozenset(update_fields) if update_fields is not None else None
     judged = []
     may_be_new = instance._state.adding and not updates
-    for subject in guard.subjects_of(instance, using, may_be_new=may_be_new):
-        if _inserts(instance, subject.family.root, force_insert, force_update):
+    for family in families_of(type(instance)):
+        if _inserts(instance, family.root, force_insert, force_update):
             continue
-        if subject.policy.exempts(fields):
+        subject = guard.subject_of(instance, family, using, may_be_new=may_be_new)
+        if subject is None or subject.policy.exempts(fields):
             continue
         if guard.judge(subject) and subject.above:
             # Only an insert is allowed without a token. If somebody else has created the row
@@ -108,18 +116,21 @@ def _delete(model: type[Model], original: Callable[..., Any] | None) -> Callable
     @wraps(original or model.delete)
     def delete(self: Model, using: str | None = None, keep_parents: bool = False) -> Any:
         using = using or router.db_for_write(type(self), instance=self)
-        proceed = original.__get__(self) if original else super(model, self).delete
+        proceed = _proceed(model, self, "delete", original)
         with _transaction(using), context.judging(_judge_delete(self, using)):
             return proceed(using=using, keep_parents=keep_parents)
 
     return delete
 
 
-def _judge_delete(instance: Model, using: str) -> list[guard.Target]:
+def _judge_delete(instance: Model, using: str) -> list[Target]:
     judged = []
-    for subject in guard.subjects_of(instance, using, may_be_new=instance._state.adding):
-        guard.judge(subject)
-        judged.append(subject.target)
+    for family in families_of(type(instance)):
+        adding = instance._state.adding
+        subject = guard.subject_of(instance, family, using, may_be_new=adding)
+        if subject is not None:
+            guard.judge(subject)
+            judged.append(subject.target)
     return judged
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import django.db.models.deletion
 import django.utils.timezone
 import model_utils.fields
@@ -10,7 +12,7 @@ import lock_tokens.models
 from lock_tokens.targets import root_of
 
 
-def file_under_roots(apps, schema_editor):
+def file_under_roots(apps: Any, schema_editor: Any) -> None:
     """Move the locks of multi-table children to where the same objects are locked now."""
     alias = schema_editor.connection.alias
     locks = apps.get_model("lock_tokens", "LockToken").objects.using(alias)

@@ -1,0 +1,251 @@
+"""Two real connections interleave a write with a take-over of its lock; nothing may be lost.
+
+Each scenario returns how many writes were acknowledged and what the counter says afterwards. If
+they differ, an acknowledged write was overwritten by somebody who had not seen it. The negative
+controls take one protection away and must see just that.
+"""
+
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from threading import Event, Thread
+
+import pytest
+from django.db import connection, connections, transaction
+from django.db.models.signals import pre_save
+
+from lock_tokens import locking, verdicts
+from lock_tokens.enforcement import guard, holding, locked, receivers
+from lock_tokens.exceptions import LockTokensError
+from lock_tokens.models import LockableModel, LockToken
+from tests.app.models import Article
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Seconds that one side gives the other for what it must not be able to do.
+PATIENCE = 0.7
+# A share of the timeout that no lock here has ever lost.
+NEVER = -1000
+
+
+@pytest.fixture(autouse=True)
+def enforced(settings):
+    settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Article"]}
+
+
+@pytest.fixture
+def article():
+    return Article.objects.create(title="counter", view_count=0)
+
+
+@pytest.fixture
+def token(article):
+    """The token of a lock with nearly all of its time left, which the guard does not renew."""
+    return LockableModel.lock(article)["token"]
+
+
+@pytest.fixture
+def expired_token(article):
+    """The token of a lock that has expired and that nobody has taken over yet."""
+    token = LockableModel.lock(article)["token"]
+    lock = LockToken.objects.get_for_object(article)
+    lock.locked_at -= timedelta(days=1)
+    lock.save()
+    return token
+
+
+class Worker(Thread):
+    """Runs ``work`` on a connection of its own; ``refused`` is the refusal it got, if any."""
+
+    def __init__(self, work):
+        super().__init__()
+        self.work = work
+        self.refused = None
+        self.error = None
+
+    def run(self):
+        try:
+            self.work()
+        except LockTokensError as error:
+            self.refused = error
+        except BaseException as error:
+            self.error = error
+        finally:
+            connections.close_all()
+
+
+def play(*works):
+    """Run the works at once; return how many were acknowledged."""
+    workers = [Worker(work) for work in works]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+        assert not worker.is_alive(), "a writer hangs"
+        if worker.error:
+            raise worker.error
+    return sum(worker.refused is None for worker in workers)
+
+
+@contextmanager
+def between_look_and_write(action):
+    """Run ``action`` when Alice's save has been judged and her row is not written yet."""
+
+    def receiver(instance, **kwargs):
+        if instance.title == "alice":
+            action()
+
+    pre_save.connect(receiver, sender=Article)
+    try:
+        yield
+    finally:
+        pre_save.disconnect(receiver, sender=Article)
+
+
+def alice_saves(pk, token, block):
+    article = Article.objects.get(pk=pk)
+
+    def work():
+        article.title = "alice"
+        article.view_count += 1
+        with block(), holding(token):
+            article.save()
+
+    return work
+
+
+def taken_in_flight(pk, token, block=nullcontext, *, by_force=False):
+    """Bob takes the lock after Alice's save was judged and before it is written.
+
+    He takes it over if it has expired; ``by_force`` he breaks it first.
+    """
+    judged, taken, alice_done = Event(), Event(), Event()
+
+    def alice_pauses():
+        judged.set()
+        taken.wait(PATIENCE)
+
+    def bob():
+        article = Article.objects.get(pk=pk)
+        assert judged.wait(20)
+        if by_force:
+            LockToken.objects.break_lock(article, reason="the test")
+        with locked(article):
+            article.refresh_from_db()
+            taken.set()
+            article.title = "bob"
+            article.view_count += 1
+            alice_done.wait(PATIENCE)
+            article.save()
+
+    save = alice_saves(pk, token, block)
+
+    def alice():
+        try:
+            save()
+        finally:
+            alice_done.set()
+
+    with between_look_and_write(alice_pauses):
+        acknowledged = play(alice, bob)
+    return acknowledged, Article.objects.get(pk=pk).view_count
+
+
+def broken_in_flight(pk, token, block=nullcontext):
+    return taken_in_flight(pk, token, block, by_force=True)
+
+
+def stale_writer(pk, token, block=nullcontext):
+    """Alice saves while Bob's take-over and his own save are done but not committed."""
+    written, alice_done = Event(), Event()
+
+    def bob():
+        article = Article.objects.get(pk=pk)
+        with transaction.atomic(), locked(article):
+            article.refresh_from_db()
+            article.title = "bob"
+            article.view_count += 1
+            article.save()
+            written.set()
+            alice_done.wait(PATIENCE)
+
+    alice_work = alice_saves(pk, token, block)
+
+    def alice():
+        assert written.wait(20)
+        try:
+            alice_work()
+        finally:
+            alice_done.set()
+
+    acknowledged = play(bob, alice)
+    return acknowledged, Article.objects.get(pk=pk).view_count
+
+
+BLOCKS = [
+    pytest.param(nullcontext, id="autocommit"),
+    pytest.param(transaction.atomic, id="atomic"),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_who_breaks_the_lock_waits_for_the_write_in_flight(article, token, block):
+    acknowledged, counter = broken_in_flight(article.pk, token, block)
+    assert (acknowledged, counter) == (2, 2)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_take_over_waits_for_the_write_in_flight_which_renews_the_lock(
+    article, expired_token, block
+):
+    acknowledged, counter = taken_in_flight(article.pk, expired_token, block)
+    assert (acknowledged, counter) == (1, 1)
+    assert Article.objects.get().title == "alice"
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_take_over_waits_for_the_write_in_flight_without_a_renewal(
+    article, expired_token, block, monkeypatch
+):
+    monkeypatch.setattr(verdicts, "RENEW_BELOW", NEVER)
+    acknowledged, counter = taken_in_flight(article.pk, expired_token, block)
+    assert (acknowledged, counter) == (2, 2)
+    assert Article.objects.get().title == "bob"
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_stale_writer_waits_for_the_take_over_and_is_refused(article, expired_token, block):
+    acknowledged, counter = stale_writer(article.pk, expired_token, block)
+    assert (acknowledged, counter) == (1, 1)
+
+
+# SQLite has one write lock and no row lock that could be taken away.
+if connection.vendor != "sqlite":
+
+    class TestNegativeControls:
+        """Without the row lock, or without the transaction, the same interleaving loses an update."""
+
+        @pytest.fixture(autouse=True)
+        def no_renewal(self, monkeypatch):
+            # A renewal would take the row lock that the control takes away.
+            monkeypatch.setattr(verdicts, "RENEW_BELOW", NEVER)
+
+        @pytest.mark.parametrize("scenario", [taken_in_flight, broken_in_flight, stale_writer])
+        def test_without_the_row_lock_an_update_is_lost(
+            self, article, expired_token, monkeypatch, scenario
+        ):
+            monkeypatch.setattr(locking, "hold", locking.read)
+            assert scenario(article.pk, expired_token) == (2, 1)
+
+        @pytest.mark.parametrize("scenario", [taken_in_flight, broken_in_flight])
+        def test_with_a_look_outside_the_transaction_of_the_write_an_update_is_lost(
+            self, article, expired_token, monkeypatch, scenario
+        ):
+            monkeypatch.setattr(receivers, "_transaction", lambda using: nullcontext())
+            monkeypatch.setattr(guard, "require_transaction", lambda subject: None)
+            monkeypatch.setattr(locking, "hold", self.hold_in_a_transaction_of_its_own)
+            assert scenario(article.pk, expired_token) == (2, 1)
+
+        @staticmethod
+        def hold_in_a_transaction_of_its_own(target, hold=locking.hold):
+            with transaction.atomic(using=target.using):
+                return hold(target)
