@@ -6,7 +6,7 @@ TOX = . .ci/pythons && .venv/bin/tox
 .PHONY: help demo test test-all lint types clean
 
 help:
-	@echo 'make demo      run the example project (ONCE=1: play it through once and leave)'
+	@echo 'make demo      run the example project (ONCE=1: only play it through; PORT=8001)'
 	@echo 'make test      the tests, on SQLite and the Python at hand'
 	@echo 'make test-all  every Python, Django and database, migrations, package, joined coverage'
 	@echo 'make lint      ruff'
@@ -23,7 +23,7 @@ help:
 
 demo: .venv/bin/tox
 	$(TOX) run -q -e demo --notest
-	@exec .tox/demo/bin/python -m example_project.demo $(if $(ONCE),--once)
+	@exec .tox/demo/bin/python -m example_project.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 test: .venv/bin/tox
 	$(TOX) run -q -e py-sqlite

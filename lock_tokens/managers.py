@@ -26,6 +26,25 @@ class LockTokenQuerySet(models.QuerySet["LockToken"]):
         """Keep the locks that anybody may take over now."""
         return self.filter(expires_at__lte=locking.now())
 
+    def for_objects(self, objects: Iterable[models.Model]) -> dict[models.Model, LockToken]:
+        """Return the lock of each of ``objects`` that has one, live or expired.
+
+        Statements: 1 a model.
+        """
+        groups: dict[tuple[str, int], dict[str, list[models.Model]]]
+        groups = defaultdict(lambda: defaultdict(list))
+        for obj in objects:
+            target = target_of(obj)
+            groups[target.using, target.content_type_id][target.key].append(obj)
+        found = {}
+        for (using, content_type_id), by_key in groups.items():
+            locks = self.using(using).filter(
+                locked_object_content_type=content_type_id, locked_object_id__in=by_key
+            )
+            for lock in locks:
+                found.update(dict.fromkeys(by_key[lock.locked_object_id], lock))
+        return found
+
 
 if TYPE_CHECKING:
 
@@ -34,6 +53,7 @@ if TYPE_CHECKING:
         def using(self, alias: str | None) -> LockTokenQuerySet: ...
         def live(self) -> LockTokenQuerySet: ...
         def expired(self) -> LockTokenQuerySet: ...
+        def for_objects(self, objects: Iterable[models.Model]) -> dict[models.Model, LockToken]: ...
 else:
     _Manager = models.Manager.from_queryset(LockTokenQuerySet)
 
@@ -77,27 +97,6 @@ class LockTokenManager(_Manager):
             return self.model.from_lock(target, locking.acquire(target)), True
         except AlreadyLockedError:
             return self._get(target, allow_expired=True), False
-
-    def for_objects(self, objects: Iterable[models.Model]) -> dict[models.Model, LockToken]:
-        """Return the lock of each of ``objects`` that has one, live or expired.
-
-        Statements: 1 a model.
-        """
-        groups: dict[tuple[str, int], dict[str, list[models.Model]]]
-        groups = defaultdict(lambda: defaultdict(list))
-        for obj in objects:
-            target = target_of(obj)
-            groups[target.using, target.content_type_id][target.key].append(obj)
-        found = {}
-        for (using, content_type_id), by_key in groups.items():
-            locks = (
-                self.get_queryset()
-                .using(using)
-                .filter(locked_object_content_type=content_type_id, locked_object_id__in=by_key)
-            )
-            for lock in locks:
-                found.update(dict.fromkeys(by_key[lock.locked_object_id], lock))
-        return found
 
     def break_lock(self, obj: models.Model, by: Any = None, reason: str = "") -> bool:
         """Remove the lock of ``obj`` whoever holds it; tell whether there was one.
