@@ -10,6 +10,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import connections, router
 from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
@@ -125,6 +126,34 @@ def _is_field(model: type[Model]) -> Any:
             return False
 
     return check
+
+
+def check_databases(databases: Iterable[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the databases know the statements of locking (E009)."""
+    return [
+        Error(
+            f"django-lock-tokens does not work on {problem}, the database {alias!r}.",
+            hint="Use PostgreSQL, MariaDB 10.5 or newer, or SQLite 3.35 or newer.",
+            id="lock_tokens.E009",
+        )
+        for alias in databases or ()
+        if router.allow_migrate(alias, "lock_tokens")
+        and (problem := _database_problem(connections[alias]))
+    ]
+
+
+def _database_problem(connection: Any) -> str | None:
+    if connection.vendor == "postgresql":
+        return None
+    if connection.vendor == "sqlite":
+        version = connection.Database.sqlite_version
+        old = connection.Database.sqlite_version_info < (3, 35)
+    elif connection.vendor == "mysql" and connection.mysql_is_mariadb:
+        version = ".".join(map(str, connection.mysql_version))
+        old = connection.mysql_version < (10, 5)
+    else:
+        return str(connection.display_name)
+    return f"{connection.display_name} {version}" if old else None
 
 
 def check_middleware(**kwargs: Any) -> list[CheckMessage]:

@@ -9,6 +9,8 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql.compiler import SQLCompiler
 
+from lock_tokens.targets import key_for
+
 if TYPE_CHECKING:
     TextField = models.CharField[str, str]
 else:
@@ -73,10 +75,18 @@ class _CompositeAware:
         self._descriptor.__set__(instance, value)
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
-        model = None if instance is None else instance.get_locked_model()
-        if model is None or len(model._meta.pk_fields) == 1 or self._field.is_cached(instance):
+        if instance is None:
             return self._descriptor.__get__(instance, cls)
-        pk = model._meta.pk.to_python(getattr(instance, self._field.fk_field))
+        model = instance.get_locked_model()
+        if model is None:
+            return None
+        if len(model._meta.pk_fields) == 1:
+            return self._descriptor.__get__(instance, cls)
+        key = getattr(instance, self._field.fk_field)
+        obj = self._field.get_cached_value(instance, default=None)
+        if obj is not None and key_for(model, obj.pk) == key_for(model, key):
+            return obj
+        pk = model._meta.pk.to_python(key)
         obj = model._base_manager.using(instance._state.db).filter(pk=pk).first()
         self._field.set_cached_value(instance, obj)
         return obj

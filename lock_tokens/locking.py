@@ -179,7 +179,7 @@ def _announce(signal: Signal, target: Target, facts: LockFacts | None, **extra: 
 def lease_seconds(target: Target, timeout: int | None) -> int:
     """Return ``timeout``, or the one in force for the model; ``ValueError`` if it is no timeout."""
     if timeout is None:
-        return settings.current.timeout_for(target.model)
+        return settings.current.timeout_for(target.named)
     if problem := settings.SPECS["TIMEOUT"].problem(timeout):
         raise ValueError(f"A lock's timeout {problem}, not {timeout!r}.")
     return timeout

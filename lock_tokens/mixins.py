@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
 from lock_tokens import locking, verdicts
@@ -36,7 +36,7 @@ class LocksObjectMixin(Base):
     # Seconds; None is the timeout in force for the model.
     lock_timeout: int | None = None
 
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method == "GET":
             try:
                 lock_for_session(
@@ -47,7 +47,7 @@ class LocksObjectMixin(Base):
         # Reads the object again: now nobody else changes it.
         return super().get(request, *args, **kwargs)
 
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         obj = self.get_object()
         target = target_of(obj)
         try:
@@ -80,7 +80,7 @@ class LocksObjectMixin(Base):
         if self.request.session.get(name) == token:
             del self.request.session[name]
 
-    def refused(self, obj: Model, error: LockTokensError) -> HttpResponseBase:
+    def refused(self, obj: Model, error: LockTokensError) -> HttpResponse:
         """Answer a POST that ``error`` stopped: its form again, with what was typed."""
         self.object = obj
         form = self.get_form()

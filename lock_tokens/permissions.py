@@ -48,7 +48,7 @@ def _has_permission(request: HttpRequest, name: str, obj: Model) -> bool:
         return False
     meta = (obj._meta.concrete_model or type(obj))._meta
     permission = f"{meta.app_label}.{get_permission_codename(name, meta)}"
-    return user.has_perm(permission) or user.has_perm(permission, obj)
+    return bool(user.has_perm(permission) or user.has_perm(permission, obj))
 
 
 def is_open(model: type[Model]) -> bool:

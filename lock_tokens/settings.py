@@ -14,8 +14,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
-# A century: more is a mistake, and would overflow the databases' date arithmetic.
-MAX_TIMEOUT = 100 * 366 * 24 * 3600
+# What the column holds: 68 years.
+MAX_TIMEOUT = 2**31 - 1
 POLICIES = ("require", "respect")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 

@@ -30,6 +30,8 @@ class Target:
     key: str
     model: type[Model] = field(compare=False)
     pk: Any = field(compare=False)
+    # The class it was asked for by; its TIMEOUT applies.
+    named: type[Model] = field(compare=False)
 
     @property
     def label(self) -> str:
@@ -61,6 +63,8 @@ class _Holder:
 def _text_of(field: Field[Any, Any], value: Any) -> str:
     if type(value) is int or type(value) is UUID:
         return str(value)
+    if value is None:
+        raise TypeError("None is no key.")
     while field.remote_field is not None:
         field = field.target_field  # type: ignore[attr-defined]
     holder = _Holder(field.attname, field.to_python(value))
@@ -100,7 +104,7 @@ def target_for(model: type[Model], pk: Any, using: str) -> Target:
     root = root_of(model)
     key = key_for(root, pk)
     content_type = ContentType.objects.db_manager(using).get_for_model(root)
-    return Target(using, content_type.pk, key, root, pk)
+    return Target(using, content_type.pk, key, root, pk, model)
 
 
 def _has_key(obj: Model) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
 from lock_tokens import settings
@@ -54,45 +54,26 @@ class Family:
         return tuple(p for p in self.policies if not issubclass(model, p.model))
 
 
-def _policy(label: str, model: type[Model]) -> Policy:
-    options = settings.current.ENFORCED_MODELS[label]
-    mode = options.get("POLICY", "require")
-    if mode not in settings.POLICIES:
-        raise ImproperlyConfigured(
-            f"LOCK_TOKENS['ENFORCED_MODELS'][{label!r}]['POLICY'] must be one of "
-            f"{', '.join(settings.POLICIES)}, not {mode!r}."
-        )
+def _policy(label: str, options: Mapping[str, Any]) -> Policy:
+    model = apps.get_model(label)
     return Policy(
-        model,
-        respect=mode == "respect",
-        report_only=options.get("REPORT_ONLY", False) is True,
-        exempt_fields=_exempt_fields(options.get("EXEMPT_FIELDS", ())),
+        model._meta.concrete_model or model,
+        respect=options.get("POLICY") == "respect",
+        report_only=options.get("REPORT_ONLY", False),
+        exempt_fields=frozenset(options.get("EXEMPT_FIELDS", ())),
     )
-
-
-def _exempt_fields(value: object) -> frozenset[str]:
-    # A wrong value exempts nothing, and the system checks say what is wrong with it.
-    if not isinstance(value, (list, tuple, set, frozenset)):
-        return frozenset()
-    return frozenset(name for name in value if isinstance(name, str))
-
-
-def named_models() -> Iterator[tuple[str, type[Model]]]:
-    """Yield each label of ENFORCED_MODELS and its model; unknown labels are for the checks."""
-    for label in settings.current.ENFORCED_MODELS:
-        try:
-            model = apps.get_model(label)
-        except LookupError:
-            continue
-        yield label, model._meta.concrete_model or model
 
 
 @cache
 def families() -> dict[type[Model], Family]:
-    """Return the family of each root that has an enforced model in its tree."""
+    """Return the family of each root that has an enforced model in its tree.
+
+    The settings must have passed their checks.
+    """
     policies: dict[type[Model], list[Policy]] = {}
-    for label, model in named_models():
-        policies.setdefault(root_of(model), []).append(_policy(label, model))
+    for label, options in settings.current.ENFORCED_MODELS.items():
+        policy = _policy(label, options)
+        policies.setdefault(root_of(policy.model), []).append(policy)
     return {root: Family(root, tuple(found)) for root, found in policies.items()}
 
 
@@ -101,8 +82,3 @@ def families_of(model: type[Model]) -> list[Family]:
     concrete = model._meta.concrete_model or model
     roots = {root_of(m) for m in (concrete, *concrete._meta.get_parent_list())}
     return [family for root, family in families().items() if root in roots]
-
-
-def is_enforced(model: type[Model]) -> bool:
-    """Tell whether every write of an object of ``model`` is guarded."""
-    return any(family.above(model) for family in families_of(model))

@@ -8,7 +8,6 @@ Django goes on. The signals are the second line, for writes that reach the rows 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
@@ -21,12 +20,11 @@ from django.db.models import Model
 from django.db.models.signals import ModelSignal, post_delete, pre_delete, pre_save
 
 from lock_tokens import locking, settings
+from lock_tokens.checks import check_settings
 from lock_tokens.enforcement import context, guard
 from lock_tokens.enforcement.policy import families, families_of
 from lock_tokens.models import LockableModel
 from lock_tokens.targets import Target, root_of, target_for
-
-logger = logging.getLogger("lock_tokens")
 
 WIRED = "lock_tokens.enforcement"
 
@@ -184,21 +182,33 @@ _undo: list[Callable[[], Any]] = []
 def connect() -> None:
     """Guard the enforced models of the current settings, and no other."""
     disconnect()
-    try:
-        roots = list(families())
-        unlocked_when_deleted = list(_deletable_locks())
-    except ImproperlyConfigured as error:
-        # Not fatal here, so that the system checks can say it; the middleware refuses to start.
-        logger.error("Nothing is enforced: %s", error)
+    problems = [str(message.msg) for message in check_settings() if message.is_serious()]
+    if problems:
+        _refuse_everything(problems)
         return
-    for root in roots:
+    for root in families():
         _wrap(root, "save_base", _save_base)
         _wrap(root, "delete", _delete)
         for model in _classes_of(root):
             _watch(pre_save, judge_signalled_save, model)
             _watch(pre_delete, judge_signalled_delete, model)
-    for model in unlocked_when_deleted:
+    for model in _deletable_locks():
         _watch(post_delete, remove_lock_of_deleted, model)
+
+
+def _refuse_everything(problems: list[str]) -> None:
+    """Let no object be saved or deleted until the settings say what is enforced.
+
+    The system checks report the problems too, but a task worker runs no checks.
+    """
+
+    def refuse(raw: bool = False, **kwargs: Any) -> None:
+        if not raw:
+            raise ImproperlyConfigured(f"Nothing can be written: {' '.join(problems)}")
+
+    for signal in (pre_save, pre_delete):
+        signal.connect(refuse, weak=False, dispatch_uid=WIRED)
+        _undo.append(partial(signal.disconnect, dispatch_uid=WIRED))
 
 
 def _deletable_locks() -> Iterator[type[Model]]:

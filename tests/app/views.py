@@ -30,6 +30,15 @@ class ArticleUpdate(LocksObjectMixin, UpdateView):
     success_url = reverse_lazy("articles:done")
 
 
+class UnprotectedArticleUpdate(UpdateView):
+    """What the mixin protects from."""
+
+    model = Article
+    fields = ["title", "body"]
+    template_name = "app/article_form.html"
+    success_url = reverse_lazy("articles:done")
+
+
 class ShortArticleUpdate(ArticleUpdate):
     lock_timeout = 60
 
@@ -54,6 +63,7 @@ urlpatterns = [
     path("<int:pk>/write/", write, name="write"),
     path("<int:pk>/unlock/", unlock, name="unlock"),
     path("<int:pk>/edit/", ArticleUpdate.as_view(), name="edit"),
+    path("<int:pk>/edit/unprotected/", UnprotectedArticleUpdate.as_view(), name="edit-unprotected"),
     path("<int:pk>/edit/short/", ShortArticleUpdate.as_view(), name="edit-short"),
     path("<int:pk>/edit/failing/", FailingArticleUpdate.as_view(), name="edit-failing"),
     path("<int:pk>/delete/", ArticleDelete.as_view(), name="delete"),
