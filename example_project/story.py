@@ -208,7 +208,7 @@ class Story:
         self.check_body(BOB, "the article still says what Bob wrote")
         kept = page.form_with("lock_token").get("body")
         self.stage.check("her typing is shown back to her", wanted=ALICE, got=kept)
-        self.stage.check_says("with Bob's text beside it, and why", page.text, BOB, "stale")
+        self.stage.check_says("with Bob's text beside it, and why", page.text, BOB, "ended")
 
     def alice_starts_afresh(self) -> None:
         self.stage.scene("Alice opens it afresh in a second tab, and saves the first one again")

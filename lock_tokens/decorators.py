@@ -9,13 +9,14 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
-from django.db import router, transaction
+from django.db import DatabaseError, DataError, router, transaction
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponseBase
 
 from lock_tokens.exceptions import AlreadyLockedError, UnlockForbiddenError
 from lock_tokens.responses import refusal
 from lock_tokens.sessions import get_session_key, lock_for_session, unlock_for_session
+from lock_tokens.targets import target_of
 
 View = Callable[..., Any]
 GetObjectId = Callable[..., Any]
@@ -63,6 +64,12 @@ class _SessionLock:
         except (UnlockForbiddenError, ValueError):
             # The view released the lock itself, or deleted the object and the lock with it.
             self.request.session.pop(self.name, None)
+        except DatabaseError:
+            # An error of the view's has aborted the transaction on PostgreSQL, and its rollback
+            # takes the lock; the view's is the one to show.
+            if not (failed and transaction.get_connection(using).in_atomic_block):
+                raise
+            self.request.session.pop(self.name, None)
 
 
 def _decorator(
@@ -70,6 +77,11 @@ def _decorator(
 ) -> Callable[[View], View]:
     def enter(request: HttpRequest, *args: Any, **kwargs: Any) -> _SessionLock:
         obj = get_object_or_404(model, get_object_id(request, *args, **kwargs))
+        try:
+            target_of(obj)
+        except ValueError as error:
+            # A key that is too long to be locked.
+            raise Http404(str(error)) from None
         return _SessionLock(request, obj, keep)
 
     def decorator(view: View) -> View:
@@ -112,5 +124,12 @@ def get_object_or_404(model: type[Model], pk: Any) -> Model:
     using = router.db_for_write(model)
     try:
         return model._default_manager.using(using).get(pk=pk)
-    except (ObjectDoesNotExist, ValidationError, ValueError, TypeError, ArithmeticError):
+    except (
+        ObjectDoesNotExist,
+        DataError,
+        ValidationError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+    ):
         raise Http404(f"There is no {model._meta.label} with this key.") from None

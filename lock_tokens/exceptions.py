@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.core.exceptions import PermissionDenied
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
@@ -24,13 +28,13 @@ class LockFacts:
     until: datetime
     by: str | None = None
     # Kept so that a response can decide again once it knows who is asking; never shown itself.
-    holder: str | None = field(default=None, repr=False, compare=False)
+    _holder: str | None = field(default=None, repr=False, compare=False)
 
     def told_to(self, *, authenticated: bool) -> LockFacts:
         """Return the facts as a reader may see them who is ``authenticated`` or not."""
         show = settings.current.SHOW_HOLDER
         shown = show is True or (show == "authenticated" and authenticated)
-        return replace(self, by=self.holder if shown else None)
+        return replace(self, by=self._holder if shown else None)
 
 
 class LockTokensError(Exception):
@@ -42,6 +46,8 @@ class LockTokensError(Exception):
     status: ClassVar[int] = 403
     title: ClassVar[str] = gettext_noop("Refused")
     explanation: ClassVar[str] = gettext_noop("The operation on %(object)s was refused.")
+    # The same without the words of developers, where it has any.
+    for_people: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -54,30 +60,44 @@ class LockTokensError(Exception):
         self.model_label = model_label
         self.pk = pk
         self.lock = lock
-        super().__init__(message or self.describe(lock))
+        self.message = message
+        super().__init__(self.describe(lock))
 
     def describe(self, lock: LockFacts | None) -> str:
-        """Return the message for a reader who may know ``lock``."""
-        text = _(self.explanation) % {"object": self.object_name}
-        return f"{text} {_describe_lock(lock)}" if lock else text
+        """Return the message for a developer or a program that may know ``lock``."""
+        name = f"{self.model_label} {self.pk}" if self.model_label else _("this object")
+        text = self.message or _(self.explanation) % {"object": name}
+        return f"{text} {_describe_lock(lock, _exactly)}" if lock else text
 
-    @property
-    def object_name(self) -> str:
-        return f"{self.model_label} {self.pk}" if self.model_label else _("this object")
+    def tell(self, lock: LockFacts | None) -> str:
+        """Return the message for a person at a page or form who may know ``lock``."""
+        name = _("this object")
+        if self.model_label:
+            name = f"{apps.get_model(self.model_label)._meta.verbose_name} {self.pk}"
+        text = _(self.for_people or self.explanation) % {"object": name}
+        text = text[:1].upper() + text[1:]
+        return f"{text} {_describe_lock(lock, _locally)}" if lock else text
 
 
-def _describe_lock(lock: LockFacts) -> str:
-    values = {
-        "since": lock.since.isoformat(sep=" ", timespec="seconds"),
-        "until": lock.until.isoformat(sep=" ", timespec="seconds"),
-        "by": lock.by,
-    }
+def _exactly(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="seconds")
+
+
+def _locally(moment: datetime) -> str:
+    """Format ``moment`` in the reader's time zone and language."""
+    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    return date_format(local, "DATETIME_FORMAT")
+
+
+def _describe_lock(lock: LockFacts, form: Callable[[datetime], str]) -> str:
+    values = {"since": form(lock.since), "until": form(lock.until), "by": lock.by}
     if lock.by:
         return _("Locked since %(since)s until %(until)s by %(by)s.") % values
     return _("Locked since %(since)s until %(until)s.") % values
 
 
-class AlreadyLockedError(LockTokensError):
+# The errors that 0.2.5 had are still OSErrors, for the sake of code that catches them as such.
+class AlreadyLockedError(LockTokensError, OSError):
     """Somebody else's live lock is on the object."""
 
     status = 423
@@ -85,7 +105,7 @@ class AlreadyLockedError(LockTokensError):
     explanation = gettext_noop("%(object)s is already locked; try again when it is free.")
 
 
-class InvalidToken(LockTokensError):  # noqa: N818 - the name of 0.2.5
+class InvalidToken(LockTokensError, OSError):  # noqa: N818 - the name of 0.2.5
     """The token is not, or no longer, the token of the object's lock."""
 
     status = 412
@@ -95,7 +115,7 @@ class InvalidToken(LockTokensError):  # noqa: N818 - the name of 0.2.5
     )
 
 
-class UnlockForbiddenError(LockTokensError):
+class UnlockForbiddenError(LockTokensError, OSError):
     """Only the holder of the valid token may unlock the object."""
 
     title = gettext_noop("Unlock forbidden")
@@ -117,6 +137,7 @@ class ObjectLocked(WriteRefused):
     explanation = gettext_noop(
         "%(object)s was not written: it is locked and the token of that lock was not presented."
     )
+    for_people = gettext_noop("%(object)s was not saved, because it is locked.")
 
 
 class LockRequired(WriteRefused):
@@ -128,6 +149,9 @@ class LockRequired(WriteRefused):
         "%(object)s was not written: lock it first and present the token "
         "(header, form field, session or lock_tokens.enforcement.locked)."
     )
+    for_people = gettext_noop(
+        "%(object)s was not saved, because you do not have it locked. Open it again to edit it."
+    )
 
 
 class StaleToken(WriteRefused):
@@ -138,6 +162,10 @@ class StaleToken(WriteRefused):
     explanation = gettext_noop(
         "%(object)s was not written: the presented token is stale, somebody may have "
         "changed the object since; reload it and lock it again."
+    )
+    for_people = gettext_noop(
+        "%(object)s was not saved, because your lock on it has ended and somebody may have changed "
+        "it since. Copy what you typed and open it again."
     )
 
 

@@ -83,7 +83,7 @@ class Lease:
 
     def facts(self, *, authenticated: bool = False, holder: str | None = None) -> LockFacts:
         """Return what a reader, who is ``authenticated`` or not, may know of this lock."""
-        facts = LockFacts(self.locked_at, self.expires_at, holder=holder)
+        facts = LockFacts(self.locked_at, self.expires_at, _holder=holder)
         return facts.told_to(authenticated=authenticated)
 
 
@@ -169,11 +169,12 @@ def _written(rows: list[Any], new: NewLock, *extra: Any) -> Lock | None:
 
 def _announce(signal: Signal, target: Target, facts: LockFacts | None, **extra: Any) -> None:
     if signal.has_listeners(target.model):
-        send = partial(
-            signal.send, target.model, pk=target.pk, using=target.using, lock=facts, **extra
-        )
         # Robust: the lock is committed by then, its taker must not lose the token to a listener.
-        transaction.on_commit(send, using=target.using, robust=True)
+        # The signal itself, as on_commit(robust=True) of Django 5.2 fails to log a partial.
+        send = partial(
+            signal.send_robust, target.model, pk=target.pk, using=target.using, lock=facts, **extra
+        )
+        transaction.on_commit(send, using=target.using)
 
 
 def lease_seconds(target: Target, timeout: int | None) -> int:

@@ -11,7 +11,7 @@ from django.utils.functional import cached_property
 
 from lock_tokens import locking, verdicts
 from lock_tokens.exceptions import AlreadyLockedError, LockTokensError
-from lock_tokens.responses import describe_for, finish, refusal
+from lock_tokens.responses import finish, refusal, tell
 from lock_tokens.sessions import lock_for_session, session_key_of
 from lock_tokens.targets import Target, target_of
 from lock_tokens.tokens import RequestTokens
@@ -30,7 +30,8 @@ class LocksObjectMixin(Base):
     A GET takes the lock for the session, or answers 423 when somebody else has it. A POST needs
     the valid token: that of the header or of ``{% lock_token_field object %}`` if it brings one,
     else that of the session; what it writes and the release of the lock are one transaction. A
-    refused form is shown again with what was typed. The model need not be enforced.
+    refused form is shown again with what was typed. A POST that does not end in a redirect keeps
+    the lock. The model need not be enforced.
     """
 
     # Seconds; None is the timeout in force for the model.
@@ -54,10 +55,15 @@ class LocksObjectMixin(Base):
             with transaction.atomic(using=target.using):
                 token = self._require_token(target)
                 response = super().post(request, *args, **kwargs)
-                if 300 <= response.status_code < 400:
-                    self._release(target, token)
+                done = 300 <= response.status_code < 400
+                if done:
+                    # Finds none when the view deleted the object, and the lock went with it.
+                    locking.release(target, token)
         except LockTokensError as error:
             return self.refused(obj, error)
+        if done:
+            # Not before the release is committed: until then the lock may have to be kept.
+            self._forget(target, token)
         return response
 
     @cached_property
@@ -73,9 +79,7 @@ class LocksObjectMixin(Base):
             raise verdicts.refusal(target, lock, tokens, authenticated=known)
         return lock.token
 
-    def _release(self, target: Target, token: str) -> None:
-        # Nothing to release when the view deleted the object, and the lock went with it.
-        locking.release(target, token)
+    def _forget(self, target: Target, token: str) -> None:
         name = session_key_of(target)
         if self.request.session.get(name) == token:
             del self.request.session[name]
@@ -84,7 +88,7 @@ class LocksObjectMixin(Base):
         """Answer a POST that ``error`` stopped: its form again, with what was typed."""
         self.object = obj
         form = self.get_form()
-        form.add_error(None, describe_for(self.request, error))
+        form.add_error(None, tell(self.request, error))
         context = self.get_context_data(form=form, lock_error=error)
         response = self.render_to_response(context, status=error.status)
         finish(response, error)

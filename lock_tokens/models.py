@@ -98,10 +98,11 @@ class LockToken(models.Model):
 
     def get_locked_model(self) -> type[models.Model] | None:
         """Return the model of the locked object, ``None`` when it is not installed any more."""
-        if self.locked_object_content_type_id is None:
+        content_type_id: int | None = self.locked_object_content_type_id
+        if content_type_id is None:
             return None
         types = ContentType.objects.db_manager(self._state.db)
-        return types.get_for_id(self.locked_object_content_type_id).model_class()
+        return types.get_for_id(content_type_id).model_class()
 
     def get_target(self, using: str | None = None) -> Target:
         """Return what the lock is on; ``ValueError`` when that model is not installed any more."""

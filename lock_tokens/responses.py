@@ -26,8 +26,13 @@ def refusal(request: HttpRequest, error: LockTokensError) -> HttpResponse:
     if prefers_json(request):
         response = refusal_as_json(request, error)
     else:
-        lock = _facts_for(request, error)
-        context = {"title": _(error.title), "detail": error.describe(lock), "lock": lock}
+        context = {
+            "title": _(error.title),
+            "detail": tell(request, error),
+            "lock": _facts_for(request, error),
+            "status": error.status,
+            "is_write": request.method not in ("GET", "HEAD"),
+        }
         page = render_to_string("lock_tokens/refused.html", context, request)
         response = HttpResponse(page, status=error.status)
         finish(response, error)
@@ -70,9 +75,9 @@ def finish(response: HttpResponseBase, error: LockTokensError) -> None:
         response["Retry-After"] = str(retry_after(error.lock))
 
 
-def describe_for(request: HttpRequest, error: LockTokensError) -> str:
-    """Return the message of ``error`` with what the sender of ``request`` may know."""
-    return error.describe(_facts_for(request, error))
+def tell(request: HttpRequest, error: LockTokensError) -> str:
+    """Return the message of ``error`` for the person who sent ``request``."""
+    return error.tell(_facts_for(request, error))
 
 
 def _facts_for(request: HttpRequest, error: LockTokensError) -> LockFacts | None:

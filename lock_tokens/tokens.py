@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest
-from django.utils.datastructures import ImmutableList
 
 from lock_tokens import settings
 from lock_tokens.sessions import session_key_of
 from lock_tokens.targets import Target
 
 MAX_TOKENS = 100
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+MULTIPART = "multipart/form-data"
+FORMS = ("application/x-www-form-urlencoded", MULTIPART)
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,22 @@ def form_tokens(request: HttpRequest) -> list[str]:
         return []
     form = request.POST
     if not form and not request.FILES and _is_lost(request):
-        # The view read the stream itself. What its form presents cannot be known any more, so
-        # nothing is presented: the session must not speak for a form that may be old.
+        # The view read the stream itself, or it broke off. What the form presents cannot be
+        # known any more: the session must not speak for a form that may be old.
         return [""]
     return [token.strip() for token in form.getlist(settings.current.TOKEN_FIELD)]
 
 
 def _is_lost(request: HttpRequest) -> bool:
-    """Tell whether the body was read by other means than ``POST`` and ``body``."""
-    read = getattr(request, "_read_started", False) and not hasattr(request, "_body")
-    # Django freezes the handlers when it parses a multipart form, which may well have no field.
-    return read and not isinstance(request.upload_handlers, ImmutableList)
+    """Tell whether an empty form may be one that could not be parsed any more."""
+    if request.content_type != MULTIPART:
+        return getattr(request, "_read_started", False) and not hasattr(request, "_body")
+    if "Transfer-Encoding" in request.headers:
+        return True
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    # A form without fields is its closing boundary: dashes before and after, and a line end.
+    closing = len((request.content_params or {}).get("boundary", "")) + 6
+    return not length.isdecimal() or int(length) > closing
 
 
 def _checked(tokens: list[str]) -> list[str]:

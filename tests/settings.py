@@ -86,4 +86,5 @@ STATIC_URL = "/static/"
 SECRET_KEY = "only for tests"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 USE_TZ = True
+TIME_ZONE = "UTC"
 LOCK_TOKENS: dict[str, Any] = {"ENFORCED_MODELS": {}}

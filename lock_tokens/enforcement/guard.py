@@ -92,7 +92,7 @@ def _stored_target(instance: Model, target: Target) -> Target:
         return target
     if not pk_field.empty_strings_allowed:
         return target
-    rows = QuerySet(target.model, using=target.using).filter(pk=target.pk)
+    rows: QuerySet[Any] = QuerySet(target.model, using=target.using).filter(pk=target.pk)
     stored: Any = rows.values_list("pk", flat=True).first()
     return target if stored is None else target_for(target.model, stored, target.using)
 

@@ -222,7 +222,7 @@ def test_a_stale_writer_waits_for_the_take_over_and_is_refused(article, expired_
 if connection.vendor != "sqlite":
 
     class TestNegativeControls:
-        """Without the row lock, or without the transaction, the same interleaving loses an update."""
+        """Without the row lock or the transaction, the same interleaving loses an update."""
 
         @pytest.fixture(autouse=True)
         def no_renewal(self, monkeypatch):

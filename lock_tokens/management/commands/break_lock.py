@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from lock_tokens import locking
+from lock_tokens.settings import is_label
 from lock_tokens.targets import target_for
 
 
@@ -22,6 +23,8 @@ class Command(BaseCommand):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not is_label(options["model"]):
+            raise CommandError(f"{options['model']!r} is no model; name one such as news.Article.")
         try:
             model = apps.get_model(options["model"])
             target = target_for(model, options["pk"], options["database"])

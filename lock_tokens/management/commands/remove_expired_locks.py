@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -12,19 +13,18 @@ from django.db.models import QuerySet
 
 from lock_tokens import locking
 from lock_tokens.models import LockToken
+from lock_tokens.settings import MAX_TIMEOUT
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+def whole_number(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
+    if value > MAX_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_TIMEOUT}")
     return value
 
 
@@ -33,11 +33,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--batch-size", type=positive, default=1000, help="Locks removed by one statement."
+            "--batch-size",
+            type=partial(whole_number, least=1),
+            default=1000,
+            help="Locks removed by one statement.",
         )
         parser.add_argument(
             "--older-than",
-            type=not_negative,
+            type=partial(whole_number, least=0),
             default=0,
             metavar="SECONDS",
             help="Leave the locks that expired less than SECONDS ago.",
