@@ -1,0 +1,115 @@
+"""How many statements each verb costs; BEGIN, COMMIT and savepoints would count too."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from freezegun import freeze_time
+
+from lock_tokens import locking
+from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, UnlockForbiddenError
+from lock_tokens.models import LockableModel, LockToken
+from lock_tokens.statements import statements_for
+from lock_tokens.targets import root_of, target_of
+from tests.app.models import Article, Chapter, Page, Slug
+
+pytestmark = pytest.mark.django_db
+
+TOMORROW = datetime.now(timezone.utc) + timedelta(days=1)
+
+
+@pytest.fixture
+def obj(any_object):
+    # Django remembers content types; a process asks for each of them once.
+    ContentType.objects.get_for_model(root_of(type(any_object)))
+    return any_object
+
+
+def test_acquire_is_1(obj, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        LockableModel.lock(obj)
+
+
+def test_refused_is_2(obj, lock, django_assert_num_queries):
+    lock(obj)
+    with django_assert_num_queries(2), pytest.raises(AlreadyLockedError):
+        LockableModel.lock(obj)
+
+
+def test_take_over_is_3(obj, lock, django_assert_num_queries):
+    lock(obj)
+    with freeze_time(TOMORROW), django_assert_num_queries(3):
+        LockableModel.lock(obj)
+
+
+def test_renew_is_1(obj, lock, django_assert_num_queries):
+    token = lock(obj)
+    with django_assert_num_queries(1):
+        LockableModel.lock(obj, token)
+    row = LockToken.objects.get()
+    with django_assert_num_queries(1):
+        row.renew()
+
+
+def test_a_renewal_that_is_refused_is_1(obj, lock, django_assert_num_queries):
+    lock(obj)
+    with django_assert_num_queries(1), pytest.raises(InvalidToken):
+        LockableModel.lock(obj, "0" * 32)
+
+
+def test_check_is_1(obj, lock, django_assert_num_queries):
+    token = lock(obj)
+    with django_assert_num_queries(1):
+        LockableModel.check_lock(obj, token)
+
+
+def test_is_locked_is_1(obj, lock, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        LockableModel.is_locked(obj)
+    lock(obj)
+    with django_assert_num_queries(1):
+        LockableModel.is_locked(obj)
+
+
+def test_release_is_1(obj, lock, django_assert_num_queries):
+    token = lock(obj)
+    with django_assert_num_queries(1), pytest.raises(UnlockForbiddenError):
+        LockableModel.unlock(obj, "0" * 32)
+    with django_assert_num_queries(1):
+        LockableModel.unlock(obj, token)
+
+
+def test_break_lock_is_1(obj, lock, django_assert_num_queries):
+    lock(obj)
+    with django_assert_num_queries(1):
+        LockToken.objects.break_lock(obj)
+
+
+def test_hold_is_1(obj, lock, django_assert_num_queries):
+    lock(obj)
+    with django_assert_num_queries(1):
+        locking.hold(target_of(obj))
+
+
+@pytest.mark.parametrize("model", [Page, Chapter])
+def test_get_and_lock_is_3(model, django_assert_num_queries):
+    obj = model.objects.create(title="a")
+    target_of(obj)
+    with django_assert_num_queries(3):
+        model.get_and_lock(title="a")
+
+
+def test_for_objects_is_1_a_model(lock, django_assert_num_queries):
+    objects = [model.objects.create(title="a") for model in [Article, Page] for _ in range(20)]
+    objects += [Slug.objects.create(slug=str(number)) for number in range(20)]
+    for obj in objects[::2]:
+        lock(obj)
+    with django_assert_num_queries(3):
+        found = LockToken.objects.for_objects(objects)
+    assert set(found) == set(objects[::2])
+
+
+def test_another_database_is_refused_by_name():
+    with pytest.raises(NotImplementedError) as caught:
+        statements_for("oracle")
+    assert str(caught.value) == "django-lock-tokens does not support oracle databases."
