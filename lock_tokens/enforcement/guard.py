@@ -12,10 +12,11 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Field, Model, QuerySet
+from django.db.models.expressions import DatabaseDefault
 
 from lock_tokens import locking, settings, signals, verdicts
 from lock_tokens.enforcement import context
-from lock_tokens.enforcement.policy import Family, Policy
+from lock_tokens.enforcement.policy import Family, Policy, strictest
 from lock_tokens.exceptions import AlreadyLockedError, LockRequired, WriteRefused
 from lock_tokens.targets import Target, target_for
 
@@ -35,7 +36,7 @@ class Subject:
 
     @property
     def policy(self) -> Policy:
-        return (self.above or self.beside)[0]
+        return strictest((*self.above, *self.beside))
 
     def is_enforced(self) -> bool:
         """Ask the database whether one of the enforced models has a row of this object."""
@@ -67,9 +68,9 @@ def written_key(instance: Model, root: type[Model]) -> Any:
         return None if None in values else values
     links = [meta.pk, *_links_to(type(instance), root)]
     found = (getattr(instance, field.attname) for field in links)
-    # A key that the database or an expression will produce is the key of a new row.
-    plain = (value for value in found if not hasattr(value, "resolve_expression"))
-    return next((value for value in plain if value is not None), None)
+    key = next((value for value in found if value is not None), None)
+    # What the database will fill in is the key of a new row; any other expression is no key.
+    return None if isinstance(key, DatabaseDefault) and instance._state.adding else key
 
 
 def _links_to(model: type[Model], root: type[Model]) -> list[Field[Any, Any]]:

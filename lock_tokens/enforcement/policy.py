@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ class Policy:
     report_only: bool = False
     exempt_fields: frozenset[str] = frozenset()
 
-    def exempts(self, update_fields: frozenset[str] | None) -> bool:
+    def exempts(self, update_fields: Collection[str] | None) -> bool:
         """Tell whether a save of just these fields needs no token."""
         if not update_fields or not self.exempt_fields:
             return False
@@ -31,7 +31,17 @@ class Policy:
             self.model._meta.get_field(name).attname  # type: ignore[union-attr]
             for name in self.exempt_fields
         }
-        return update_fields <= self.exempt_fields | attnames
+        return set(update_fields) <= self.exempt_fields | attnames
+
+
+def strictest(policies: Sequence[Policy]) -> Policy:
+    """Return the policy of an object that is under all of ``policies``."""
+    return Policy(
+        policies[0].model,
+        respect=all(policy.respect for policy in policies),
+        report_only=all(policy.report_only for policy in policies),
+        exempt_fields=frozenset.intersection(*(policy.exempt_fields for policy in policies)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,47 +76,51 @@ def _save_base(model: type[Model], original: Callable[..., Any] | None) -> Calla
 def _judge_save(
     instance: Model, using: str, force_insert: Any, force_update: bool, update_fields: Any
 ) -> tuple[Any, list[Target]]:
-    """Ask the guard about each object a save would change; return its ``force_insert``."""
-    updates = force_update or update_fields is not None
-    fields = frozenset(update_fields) if update_fields is not None else None
+    """Ask the guard about each object a save would change; return its ``force_insert``.
+
+    Only an insert is allowed without a token, so it is made sure that it will be one: where
+    Django would try an update first, somebody else may have created the row since we looked.
+    """
+    inserts = instance._state.adding and not (force_update or update_fields is not None)
     judged = []
-    may_be_new = instance._state.adding and not updates
     for family in families_of(type(instance)):
-        if _inserts(instance, family.root, force_insert, force_update):
+        if _is_forced(instance, family.root, force_insert):
             continue
-        subject = guard.subject_of(instance, family, using, may_be_new=may_be_new)
-        if subject is None or subject.policy.exempts(fields):
+        if inserts and all(
+            f.has_default() or f.has_db_default() for f in family.root._meta.pk_fields
+        ):
+            # Django does not look for the row either, as a generated key has none.
+            force_insert = (family.root,)
+            continue
+        subject = guard.subject_of(instance, family, using, may_be_new=inserts)
+        if subject is None or subject.policy.exempts(update_fields):
             continue
         if guard.judge(subject) and subject.above:
-            # Only an insert is allowed without a token. If somebody else has created the row
-            # since we looked, the database must say so; an update would overwrite theirs.
             force_insert = (subject.above[-1].model,)
         judged.append(subject.target)
     return force_insert, judged
 
 
-def _inserts(instance: Model, root: type[Model], force_insert: Any, force_update: bool) -> bool:
-    """Tell whether Django will insert the ``root`` row without trying an update first."""
-    concrete = type(instance)._meta.concrete_model
+def _has_generated_key(model: type[Model]) -> bool:
+    return all(field.has_default() or field.has_db_default() for field in model._meta.pk_fields)
+
+
+def _is_forced(instance: Model, root: type[Model], force_insert: Any) -> bool:
+    """Tell whether ``force_insert`` is for the ``root`` row too, not just for a child's."""
     if isinstance(force_insert, tuple):
-        forced = issubclass(root, force_insert)
-    else:
-        forced = bool(force_insert) and concrete is root
-    has_default = all(f.has_default() or f.has_db_default() for f in root._meta.pk_fields)
-    # As in Model._save_table, where force_update concerns the last table only.
-    skips_update = (
-        instance._state.adding and has_default and not (force_update and concrete is root)
-    )
-    return forced or skips_update
+        return issubclass(root, force_insert)
+    return bool(force_insert) and type(instance)._meta.concrete_model is root
 
 
 def _delete(model: type[Model], original: Callable[..., Any] | None) -> Callable[..., Any]:
     @wraps(original or model.delete)
-    def delete(self: Model, using: str | None = None, keep_parents: bool = False) -> Any:
-        using = using or router.db_for_write(type(self), instance=self)
+    def delete(self: Model, *args: Any, **kwargs: Any) -> Any:
+        # A delete of the model's own may have other arguments; the first of Django's is using.
+        named = kwargs.get("using", args[0] if args else None)
+        using = named if isinstance(named, str) else router.db_for_write(type(self), instance=self)
         proceed = _proceed(model, self, "delete", original)
         with _transaction(using), context.judging(_judge_delete(self, using)):
-            return proceed(using=using, keep_parents=keep_parents)
+            return proceed(*args, **kwargs)
 
     return delete
 
@@ -132,10 +136,17 @@ def _judge_delete(instance: Model, using: str) -> list[Target]:
     return judged
 
 
-def judge_signalled_save(instance: Model, using: str, raw: bool, **kwargs: Any) -> None:
+def judge_signalled_save(
+    instance: Model, using: str, raw: bool, update_fields: Any = None, **kwargs: Any
+) -> None:
     """Receive ``pre_save``: judge a save that did not come through the wrapped ``save_base``."""
-    if not raw and id(instance) not in context.current().judged:
-        _judge_save(instance, using, False, False, kwargs.get("update_fields"))
+    if raw or id(instance) in context.current().judged:
+        return
+    may_be_new = instance._state.adding and update_fields is None
+    for family in families_of(type(instance)):
+        subject = guard.subject_of(instance, family, using, may_be_new=may_be_new)
+        if subject is not None and not subject.policy.exempts(update_fields):
+            guard.judge(subject)
 
 
 def judge_signalled_delete(instance: Model, using: str, **kwargs: Any) -> None:

@@ -102,3 +102,23 @@ class Custom(models.Model):
 
     def delete(self, *args, **kwargs):
         return super().delete(*args, **kwargs)
+
+
+class Zero(models.Model):
+    """Keyed by a column whose default is false."""
+
+    id = models.IntegerField(primary_key=True, default=0)
+    name = models.CharField(max_length=100, default="")
+
+
+class Archived(models.Model):
+    """Has a delete with arguments of its own."""
+
+    name = models.CharField(max_length=100)
+    archived = models.BooleanField(default=False)
+
+    def delete(self, archive=False):
+        if not archive:
+            return super().delete()
+        self.archived = True
+        return self.save()

@@ -3,7 +3,7 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from lock_tokens.enforcement.policy import Policy, families, families_of
+from lock_tokens.enforcement.policy import Policy, families, families_of, strictest
 from lock_tokens.exceptions import LockRequired
 from tests.app.models import (
     Article,
@@ -60,6 +60,21 @@ def test_the_nearest_policy_comes_first(settings):
     enforce(settings, ["app.Place", "app.Bistro"])
     (family,) = families_of(Bistro)
     assert [policy.model for policy in family.above(Bistro)] == [Bistro, Place]
+
+
+def test_an_object_under_several_policies_is_under_the_strictest():
+    lax = Policy(Bistro, respect=True, report_only=True, exempt_fields=frozenset({"name", "stars"}))
+    strict = Policy(Place, exempt_fields=frozenset({"name"}))
+    assert strictest((lax, lax)) == lax
+    assert strictest((lax, strict)) == Policy(Bistro, exempt_fields=frozenset({"name"}))
+
+
+@pytest.mark.django_db
+def test_a_lax_child_is_no_way_into_a_strict_parent(settings):
+    enforce(settings, {"app.Place": {}, "app.Bistro": {"REPORT_ONLY": True}})
+    bistro = Bistro.objects.create(name="old")
+    with pytest.raises(LockRequired):
+        bistro.save()
 
 
 def test_a_model_that_is_not_named_is_in_no_family(settings):

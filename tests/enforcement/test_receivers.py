@@ -7,6 +7,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
 from django.core import serializers
 from django.db import IntegrityError, connection, models, transaction
+from django.db.models import Value
 from django.db.models.signals import post_delete, pre_delete, pre_save
 from django.utils import timezone
 
@@ -15,6 +16,7 @@ from lock_tokens.exceptions import LockRequired, ObjectLocked, StaleToken
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.testing import hold_lock
 from tests.app.models import (
+    Archived,
     Article,
     ArticleProxy,
     Bistro,
@@ -28,6 +30,7 @@ from tests.app.models import (
     Restaurant,
     Slug,
     Uuid,
+    Zero,
 )
 
 ENFORCED = [
@@ -328,6 +331,22 @@ class TestCreating:
             Slug(slug="KEY", name="new").save()
         assert Slug.objects.get(slug="key").name == "old"
 
+    @pytest.mark.parametrize("flags", [{}, {"force_update": True}, {"update_fields": ["name"]}])
+    @pytest.mark.parametrize("model", [Zero, Uuid])
+    def test_with_a_key_that_has_a_default_never_overwrites(self, settings, model, flags):
+        settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Zero", "app.Uuid"]}
+        row = model.objects.create(name="old")
+        with pytest.raises((LockRequired, IntegrityError)), transaction.atomic():
+            model(pk=row.pk, name="new").save(**flags)
+        assert is_untouched(row)
+
+    def test_a_key_that_is_an_expression_is_no_way_round(self):
+        article = make_article()
+        impostor = Article(pk=Value(article.pk), title="new")
+        with pytest.raises(ValueError, match="is not a key of"):
+            impostor.save()
+        assert is_untouched(article)
+
     def test_by_force_insert_never_overwrites(self):
         Slug(slug="key", name="old").save(force_insert=True)
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -469,6 +488,18 @@ class TestWiring:
     def test_the_wrapped_methods_stay_out_of_templates(self):
         assert Article.delete.alters_data is True
         assert Article.save_base.alters_data is True
+
+    def test_a_delete_with_arguments_of_its_own_keeps_them(self, settings):
+        settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Archived"]}
+        archived = Archived.objects.create(name="old")
+        for arguments in ((True,), ()):
+            with pytest.raises(LockRequired):
+                archived.delete(*arguments)
+        with locked(archived):
+            archived.delete(archive=True)
+            assert Archived.objects.get().archived
+            archived.delete()
+        assert not Archived.objects.exists()
 
     def test_a_deleted_object_leaves_no_lock_to_the_next_one_with_its_key(self):
         slug = Slug.objects.create(slug="key")

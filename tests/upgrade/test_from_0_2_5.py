@@ -188,7 +188,11 @@ def store(key):
 
 @pytest.mark.django_db(transaction=True)
 class TestMultiTableChildren:
-    """0.2.5 locked a child apart from its parent; now they are one object. On each database."""
+    """0.2.5 locked a child apart from its parent; now they are one object. On each database.
+
+    Their keys are small: it had no place for great ones, and MariaDB counts on from those that
+    other tests used.
+    """
 
     @pytest.fixture
     def before(self):
@@ -209,7 +213,6 @@ class TestMultiTableChildren:
 
     @pytest.fixture
     def article(self):
-        # 0.2.5 had no place for the great keys of other tests, which MariaDB counts on from.
         return Article.objects.create(pk=7, title="a")
 
     def lock(self, apps, obj, label, **values):
@@ -227,7 +230,7 @@ class TestMultiTableChildren:
         ("model", "label"), [(Restaurant, "restaurant"), (Bistro, "bistro"), (Museum, "museum")]
     )
     def test_the_lock_of_a_child_becomes_that_of_the_object(self, before, model, label):
-        obj, other = model.objects.create(name="a"), model.objects.create(name="b")
+        obj, other = (model.objects.create(pk=pk, name="a") for pk in (7, 8))
         token = self.lock(before, obj, label)
         parents = self.lock(before, other, "place")
 
@@ -239,7 +242,7 @@ class TestMultiTableChildren:
         assert LockToken.objects.count() == 2
 
     def test_where_child_and_parent_were_locked_the_parents_lock_is_the_objects(self, before):
-        obj = Restaurant.objects.create(name="a")
+        obj = Restaurant.objects.create(pk=7, name="a")
         self.lock(before, obj, "restaurant")
         token = self.lock(before, obj, "place")
 
@@ -248,7 +251,7 @@ class TestMultiTableChildren:
         assert LockableModel.check_lock(obj, token) is True
 
     def test_where_child_and_grandchild_were_locked_one_lock_is_the_objects(self, before):
-        obj = Bistro.objects.create(name="a")
+        obj = Bistro.objects.create(pk=7, name="a")
         tokens = [self.lock(before, obj, label) for label in ("restaurant", "bistro")]
 
         self.forward()
