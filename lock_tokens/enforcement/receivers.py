@@ -86,23 +86,26 @@ def _judge_save(
     for family in families_of(type(instance)):
         if _is_forced(instance, family.root, force_insert):
             continue
-        if inserts and all(
-            f.has_default() or f.has_db_default() for f in family.root._meta.pk_fields
-        ):
-            # Django does not look for the row either, as a generated key has none.
-            force_insert = (family.root,)
+        if inserts and _has_generated_key(family.root):
+            # Django does not look for the row either.
+            force_insert = _forced_too(force_insert, family.root)
             continue
         subject = guard.subject_of(instance, family, using, may_be_new=inserts)
         if subject is None or subject.policy.exempts(update_fields):
             continue
         if guard.judge(subject) and subject.above:
-            force_insert = (subject.above[-1].model,)
+            force_insert = _forced_too(force_insert, subject.above[-1].model)
         judged.append(subject.target)
     return force_insert, judged
 
 
 def _has_generated_key(model: type[Model]) -> bool:
     return all(field.has_default() or field.has_db_default() for field in model._meta.pk_fields)
+
+
+def _forced_too(force_insert: Any, model: type[Model]) -> tuple[type[Model], ...]:
+    """Return ``force_insert`` for the rows of ``model`` and its children too."""
+    return (*force_insert, model) if isinstance(force_insert, tuple) else (model,)
 
 
 def _is_forced(instance: Model, root: type[Model], force_insert: Any) -> bool:

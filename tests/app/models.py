@@ -52,6 +52,15 @@ class Museum(Place):
     free = models.BooleanField(default=False)
 
 
+class Shop(models.Model):
+    shop_id = models.BigAutoField(primary_key=True)
+    sign = models.CharField(max_length=100, default="")
+
+
+class Cafe(Place, Shop):
+    """Has two parents, and so is two objects."""
+
+
 class Uuid(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     name = models.CharField(max_length=100)

@@ -20,6 +20,7 @@ from tests.app.models import (
     Article,
     ArticleProxy,
     Bistro,
+    Cafe,
     Custom,
     Dated,
     Line,
@@ -28,6 +29,7 @@ from tests.app.models import (
     Place,
     Profile,
     Restaurant,
+    Shop,
     Slug,
     Uuid,
     Zero,
@@ -363,6 +365,24 @@ class TestCreating:
         with locked(place):
             Restaurant(place_ptr=place, name="new").save()
         assert Place.objects.get().name == "new"
+
+    def test_of_a_row_with_two_parents_overwrites_neither(self, settings):
+        settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Place", "app.Shop"]}
+        place, shop = Place.objects.create(name="old"), Shop.objects.create(sign="old")
+        cafe = Cafe(id=place.pk, shop_id=shop.pk, name="new", sign="new")
+        for held in ([place], [shop]):
+            with locked(*held), pytest.raises(LockRequired):
+                cafe.save()
+        assert (Place.objects.get().name, Shop.objects.get().sign) == ("old", "old")
+        with locked(place, shop):
+            cafe.save()
+        assert (Place.objects.get().name, Shop.objects.get().sign) == ("new", "new")
+
+    def test_of_a_row_with_two_parents_needs_no_token(self, settings):
+        settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Place", "app.Shop"]}
+        Cafe.objects.create(name="new", sign="new")
+        Cafe(id=7, shop_id=8, name="new", sign="new").save()
+        assert Cafe.objects.filter(id=7, shop_id=8).exists()
 
     def test_of_an_enforced_child_on_a_free_parent_needs_no_token(self):
         place = Place.objects.create(name="old")
