@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY, get_user_model
@@ -92,7 +93,9 @@ def release_all(session: SessionBase) -> None:
     for using in connections if tokens else ():
         if router.allow_migrate_model(using, LockToken):
             for lock in LockToken.objects.using(using).filter(token_str__in=tokens):
-                locking.release(lock.get_target(using), lock.token_str)
+                # A model that is not installed any more must not keep anybody from logging out.
+                with suppress(ValueError):
+                    locking.release(lock.get_target(using), lock.token_str)
 
 
 def release_at_logout(request: Any, **kwargs: Any) -> None:

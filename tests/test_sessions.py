@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.contrib.auth import SESSION_KEY, login
+from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpResponse
 from django.urls import path
@@ -269,6 +270,13 @@ class TestUsers:
         bobs.get(f"/take/{article.pk}/")
         alices.logout()
         assert LockToken.objects.get().locked_by.username == "bob"
+
+    def test_logging_out_gets_past_a_lock_whose_model_is_gone(self, article, alices):
+        alices.get(f"/take/{article.pk}/")
+        gone = ContentType.objects.create(app_label="gone", model="gone")
+        LockToken.objects.update(locked_object_content_type=gone)
+        alices.logout()
+        assert LockToken.objects.count() == 1
 
     def test_logging_out_without_locks_asks_the_database_nothing(
         self, alices, django_assert_max_num_queries
