@@ -1,5 +1,7 @@
 """System checks: every wrong key, type and value, told with the nearest right one."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
@@ -10,7 +12,13 @@ from django.core.management.base import SystemCheckError
 from django.test import Client, override_settings
 from django.urls import path
 
-from lock_tokens.checks import check_deployment, check_middleware, check_settings
+from lock_tokens import checks as lock_checks
+from lock_tokens.checks import (
+    check_databases,
+    check_deployment,
+    check_middleware,
+    check_settings,
+)
 from lock_tokens.enforcement.middleware import LockTokenMiddleware
 
 LOCKS = "lock_tokens.enforcement.middleware.LockTokenMiddleware"
@@ -401,3 +409,42 @@ def test_the_deployment_checks_are_registered_for_deployments_only(settings, tag
 def test_the_test_project_itself_gets_no_message():
     assert django_settings.LOCK_TOKENS == {"ENFORCED_MODELS": {}}
     assert ids(checks.run_checks()) == []
+
+
+class TestDatabases:
+    """The databases that can run here are fine; the others are shown by what they say of them."""
+
+    def problem(self, **facts):
+        return lock_checks._database_problem(SimpleNamespace(**facts))
+
+    def test_the_one_the_tests_run_on_is_supported(self):
+        assert check_databases(databases=["default"]) == []
+
+    def test_without_databases_none_is_asked(self):
+        assert check_databases() == check_databases(databases=None) == []
+
+    @pytest.mark.parametrize(
+        ("version", "problem"), [((3, 34, 1), "SQLite 3.34.1"), ((3, 35), None)]
+    )
+    def test_sqlite_needs_returning(self, version, problem):
+        text = ".".join(map(str, version))
+        driver = SimpleNamespace(sqlite_version=text, sqlite_version_info=version)
+        assert self.problem(vendor="sqlite", display_name="SQLite", Database=driver) == problem
+
+    @pytest.mark.parametrize(
+        ("version", "problem"), [((10, 4, 9), "MariaDB 10.4.9"), ((10, 5, 0), None)]
+    )
+    def test_mariadb_needs_returning(self, version, problem):
+        facts = {"mysql_is_mariadb": True, "mysql_version": version, "display_name": "MariaDB"}
+        assert self.problem(vendor="mysql", **facts) == problem
+
+    def test_mysql_and_oracle_are_not_supported(self):
+        assert self.problem(vendor="mysql", mysql_is_mariadb=False, display_name="MySQL") == "MySQL"
+        assert self.problem(vendor="oracle", display_name="Oracle") == "Oracle"
+
+    def test_the_message_names_the_database_and_what_to_use(self, monkeypatch):
+        monkeypatch.setattr(lock_checks, "_database_problem", lambda connection: "MySQL")
+        (message,) = checks.run_checks(tags=["database"], databases=["default"])
+        assert message.id == "lock_tokens.E009"
+        assert message.msg == "django-lock-tokens does not work on MySQL, the database 'default'."
+        assert message.hint == "Use PostgreSQL, MariaDB 10.5 or newer, or SQLite 3.35 or newer."

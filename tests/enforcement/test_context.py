@@ -54,6 +54,13 @@ class TestLocked:
             article.save()
         assert not LockToken.objects.exists()
 
+    def test_with_a_stale_token_in_hand_takes_a_fresh_lock(self, article):
+        stale = LockableModel.lock(article)
+        LockableModel.unlock(article, stale["token"])
+        with holding(stale), locked(article) as token:
+            assert token != stale["token"]
+            article.save()
+
     def test_takes_all_locks_or_none(self, article, other):
         with hold_lock(other), pytest.raises(AlreadyLockedError), locked(article, other):
             pass  # pragma: no cover

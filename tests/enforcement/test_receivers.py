@@ -534,6 +534,12 @@ class TestWiring:
         page.delete()
         assert not LockToken.objects.exists()
 
+    def test_a_row_whose_key_is_too_long_to_be_locked_can_be_deleted(self, settings):
+        settings.LOCK_TOKENS = {"API_MODELS": ["app.Slug"]}
+        slug = Slug.objects.create(slug="x" * 300)
+        slug.delete()
+        assert not Slug.objects.exists()
+
     def test_the_lock_of_a_deletion_that_is_rolled_back_stays(self):
         page = Page.objects.create()
         page.lock()

@@ -15,7 +15,7 @@ from django.db.models.signals import pre_save
 
 from lock_tokens import locking, verdicts
 from lock_tokens.enforcement import guard, holding, locked, receivers
-from lock_tokens.exceptions import LockTokensError
+from lock_tokens.exceptions import LockTokensError, ObjectLocked
 from lock_tokens.models import LockableModel, LockToken
 from tests.app.models import Article
 
@@ -107,7 +107,7 @@ def alice_saves(pk, token, block):
     def work():
         article.title = "alice"
         article.view_count += 1
-        with block(), holding(token):
+        with block(), holding(token) if token else nullcontext():
             article.save()
 
     return work
@@ -152,6 +152,11 @@ def taken_in_flight(pk, token, block=nullcontext, *, by_force=False):
 
 def broken_in_flight(pk, token, block=nullcontext):
     return taken_in_flight(pk, token, block, by_force=True)
+
+
+def unlocked_writer(pk):
+    """Alice saves without any lock, as "respect" allows; Bob takes one before hers is written."""
+    return taken_in_flight(pk, None)
 
 
 def stale_writer(pk, token, block=nullcontext):
@@ -218,6 +223,16 @@ def test_a_stale_writer_waits_for_the_take_over_and_is_refused(article, expired_
     assert (acknowledged, counter) == (1, 1)
 
 
+@pytest.fixture
+def respect(settings):
+    settings.LOCK_TOKENS = {**settings.LOCK_TOKENS, "OUTSIDE_REQUEST": "respect"}
+
+
+def test_who_takes_a_lock_waits_for_a_writer_without_one(article, respect):
+    assert unlocked_writer(article.pk) == (2, 2)
+    assert not LockToken.objects.exists()
+
+
 # SQLite has one write lock and no row lock that could be taken away.
 if connection.vendor != "sqlite":
 
@@ -249,3 +264,22 @@ if connection.vendor != "sqlite":
         def hold_in_a_transaction_of_its_own(target, hold=locking.hold):
             with transaction.atomic(using=target.using):
                 return hold(target)
+
+        def test_without_shutting_others_out_an_update_is_lost(self, article, respect, monkeypatch):
+            monkeypatch.setattr(locking, "shut_out", lambda target: None)
+            assert unlocked_writer(article.pk) == (2, 1)
+
+        def test_a_lock_that_is_taken_after_the_look_is_respected(
+            self, article, respect, monkeypatch
+        ):
+            hold = locking.hold
+
+            def hold_and_lose(target):
+                found = hold(target)
+                play(lambda: LockableModel.lock(Article.objects.get(pk=target.pk)))
+                return found
+
+            monkeypatch.setattr(locking, "hold", hold_and_lose)
+            with pytest.raises(ObjectLocked) as caught:
+                article.save()
+            assert caught.value.lock is not None
