@@ -5,6 +5,7 @@ they differ, an acknowledged write was overwritten by somebody who had not seen 
 controls take one protection away and must see just that.
 """
 
+import sys
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from threading import Event, Thread
@@ -161,7 +162,7 @@ def unlocked_writer(pk):
 
 def stale_writer(pk, token, block=nullcontext):
     """Alice saves while Bob's take-over and his own save are done but not committed."""
-    written, alice_done = Event(), Event()
+    written, judged = Event(), Event()
 
     def bob():
         article = Article.objects.get(pk=pk)
@@ -171,18 +172,16 @@ def stale_writer(pk, token, block=nullcontext):
             article.view_count += 1
             article.save()
             written.set()
-            alice_done.wait(PATIENCE)
+            judged.wait(PATIENCE)
 
-    alice_work = alice_saves(pk, token, block)
+    save = alice_saves(pk, token, block)
 
     def alice():
         assert written.wait(20)
-        try:
-            alice_work()
-        finally:
-            alice_done.set()
+        save()
 
-    acknowledged = play(bob, alice)
+    with between_look_and_write(judged.set):
+        acknowledged = play(bob, alice)
     return acknowledged, Article.objects.get(pk=pk).view_count
 
 
@@ -238,6 +237,11 @@ if connection.vendor != "sqlite":
 
     class TestNegativeControls:
         """Without the row lock or the transaction, the same interleaving loses an update."""
+
+        @pytest.fixture(autouse=True)
+        def time_enough(self, monkeypatch):
+            # Here the other side can do it, and is waited for however busy the machine is.
+            monkeypatch.setattr(sys.modules[__name__], "PATIENCE", 15)
 
         @pytest.fixture(autouse=True)
         def no_renewal(self, monkeypatch):
