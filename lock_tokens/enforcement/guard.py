@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model, QuerySet
 from django.db.models.expressions import DatabaseDefault
 
@@ -51,7 +52,7 @@ def subject_of(instance: Model, family: Family, using: str, *, may_be_new: bool)
     pk = written_key(instance, family.root)
     if pk is None:
         return None
-    target = _stored_target(instance, target_for(family.root, pk, using))
+    target = _stored_target(target_for(family.root, pk, using))
     above, beside = family.above(type(instance)), family.beside(type(instance))
     return Subject(target, family, above, beside, may_be_new=may_be_new or not above)
 
@@ -81,28 +82,36 @@ def _links_to(model: type[Model], root: type[Model]) -> list[Field[Any, Any]]:
     return links
 
 
-def _stored_target(instance: Model, target: Target) -> Target:
+def _stored_target(target: Target) -> Target:
     """Return ``target`` under the key as the database spells it.
 
-    MariaDB finds the row "key" for "KEY" too, if the column's collation says so. A row that was
-    loaded has the stored spelling; one that was put together by hand is asked for it.
+    A collation may find the row "key" for "KEY" too, and it is that row which a write changes,
+    so it is that row's lock which counts. Statements: 1 where keys may be spelt differently.
     """
-    pk_field = target.model._meta.pk
-    connection = connections[target.using]
-    if connection.vendor != "mysql" or not isinstance(target.pk, str) or not instance._state.adding:
-        return target
-    if not pk_field.empty_strings_allowed:
+    if not _has_loose_key(target.model, connections[target.using]):
         return target
     rows: QuerySet[Any] = QuerySet(target.model, using=target.using).filter(pk=target.pk)
     stored: Any = rows.values_list("pk", flat=True).first()
     return target if stored is None else target_for(target.model, stored, target.using)
 
 
+def _has_loose_key(model: type[Model], connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether different texts may be the same key: on MariaDB, and under a collation."""
+    for field in model._meta.pk_fields:
+        while field.remote_field is not None:
+            field = field.target_field  # type: ignore[attr-defined]
+        collation = field.db_parameters(connection).get("collation")
+        if field.empty_strings_allowed and (connection.vendor == "mysql" or collation):
+            return True
+    return False
+
+
 def judge(subject: Subject) -> bool:
     """Let the write of ``subject`` pass or raise ``WriteRefused``; ``True`` if its row is new.
 
-    Statements: 1; 1 more to renew a lock of which less than half is left; 1 more to find that
-    the row is new; 1 to 3 more for a refusal or under the policy "respect".
+    Statements, beside that of ``_stored_target``: 1; 1 more to renew a lock of which less than
+    half is left; 1 more to find that the row is new; 1 to 3 more for a refusal or under the policy
+    "respect".
     """
     state = context.current()
     target, policy = subject.target, subject.policy

@@ -73,6 +73,28 @@ class Slug(models.Model):
     name = models.CharField(max_length=100, default="")
 
 
+class AnyCaseField(models.CharField):
+    """Text that SQLite too compares without regard to case, as MariaDB does by default."""
+
+    def db_parameters(self, connection):
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "sqlite":
+            parameters["collation"] = "nocase"
+        return parameters
+
+
+class AnyCase(models.Model):
+    code = AnyCaseField(primary_key=True, max_length=50)
+    name = models.CharField(max_length=100, default="")
+
+
+class AnyCaseDetail(models.Model):
+    """Keyed by a relation to such a key."""
+
+    owner = models.OneToOneField(AnyCase, primary_key=True, on_delete=models.CASCADE)
+    name = models.CharField(max_length=100, default="")
+
+
 class Line(models.Model):
     """Keyed by two columns."""
 

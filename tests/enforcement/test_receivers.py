@@ -16,6 +16,8 @@ from lock_tokens.exceptions import LockRequired, ObjectLocked, StaleToken
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.testing import hold_lock
 from tests.app.models import (
+    AnyCase,
+    AnyCaseDetail,
     Archived,
     Article,
     ArticleProxy,
@@ -348,6 +350,22 @@ class TestCreating:
         with pytest.raises(ValueError, match="is not a key of"):
             impostor.save()
         assert is_untouched(article)
+
+    # PostgreSQL's keys are equal only to themselves, unless somebody made a collation for them.
+    if connection.vendor != "postgresql":
+
+        def test_another_spelling_of_a_key_has_no_lock_of_its_own(self, settings):
+            """Where "KEY" finds the row "key", its lock is that of "key", for loaded rows too."""
+            settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.AnyCase", "app.AnyCaseDetail"]}
+            owner = AnyCase.objects.create(code="key", name="old")
+            detail = AnyCaseDetail.objects.create(owner=owner, name="old")
+            for row, respell in ((owner, {"code": "KEY"}), (detail, {"owner_id": "KEY"})):
+                impostor = type(row).objects.get(pk=row.pk)
+                for name, value in {**respell, "name": "new"}.items():
+                    setattr(impostor, name, value)
+                with hold_lock(row), locked(impostor), pytest.raises((ObjectLocked, LockRequired)):
+                    impostor.save()
+                assert is_untouched(row)
 
     def test_by_force_insert_never_overwrites(self):
         Slug(slug="key", name="old").save(force_insert=True)
