@@ -3,7 +3,7 @@ PYTHON ?= python3
 # With pyenv, every Python that it has is offered to tox.
 TOX = . .ci/pythons && .venv/bin/tox
 
-.PHONY: help demo test test-all lint types clean
+.PHONY: help demo test test-all lint types docs clean
 
 help:
 	@echo 'make demo      run the example project (ONCE=1: only play it through; PORT=8001)'
@@ -11,6 +11,7 @@ help:
 	@echo 'make test-all  every Python, Django and database, migrations, package, joined coverage'
 	@echo 'make lint      ruff'
 	@echo 'make types     mypy, strict'
+	@echo 'make docs      the documentation, into docs/_build'
 	@echo 'make clean     remove whatever these made'
 
 .venv/bin/tox:
@@ -32,7 +33,7 @@ test-all: .venv/bin/tox
 	. .ci/pythons && .ci/preflight
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner --skip-missing-interpreters false
 
-lint types: .venv/bin/tox
+lint types docs: .venv/bin/tox
 	$(TOX) run -q -e $@
 
 clean:

@@ -22,10 +22,12 @@ class LockTokensConfig(AppConfig):
             check_settings,
         )
         from lock_tokens.enforcement import receivers
+        from lock_tokens.enforcement.checks import check_roads
         from lock_tokens.sessions import release_at_logout
 
         checks.register(check_settings)
         checks.register(check_middleware)
+        checks.register(check_roads)
         checks.register(check_databases, checks.Tags.database)
         checks.register(check_deployment, checks.Tags.security, deploy=True)
         user_logged_out.connect(release_at_logout, dispatch_uid="lock_tokens.release_at_logout")

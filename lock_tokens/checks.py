@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import connections, router
-from django.db.models import Model
+from django.db.models import ForeignKey, Model
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from lock_tokens import settings
 from lock_tokens.permissions import default, is_lockable, is_open
-from lock_tokens.settings import POLICIES, SPECS
+from lock_tokens.settings import POLICIES, SPECS, via_path
+from lock_tokens.targets import root_of
 
-OPTIONS = ("POLICY", "REPORT_ONLY", "EXEMPT_FIELDS", "TIMEOUT")
+OPTIONS = ("POLICY", "REPORT_ONLY", "EXEMPT_FIELDS", "TIMEOUT", "VIA")
 MIDDLEWARE = "lock_tokens.enforcement.middleware.LockTokenMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Check every key and value of LOCK_TOKENS (E001 to E007)."""
+    """Check every key and value of LOCK_TOKENS (E001 to E007, E010)."""
     try:
         given = settings.raw()
     except ImproperlyConfigured as error:
@@ -48,9 +49,13 @@ def _check_keys(given: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 
 def _unknown(message: str, word: object, known: Iterable[str], id: str) -> Error:
+    return Error(message, hint=_nearest(word, known), id=id)
+
+
+def _nearest(word: object, known: Iterable[str]) -> str | None:
     names = {name.lower(): name for name in known}
     close = get_close_matches(str(word).lower(), names, n=1, cutoff=0)
-    return Error(message, hint=f"Did you mean {names[close[0]]!r}?" if close else None, id=id)
+    return f"Did you mean {names[close[0]]!r}?" if close else None
 
 
 def _check_permission(given: Mapping[str, Any]) -> Iterator[CheckMessage]:
@@ -85,6 +90,8 @@ def _check_models(given: Mapping[str, Any]) -> Iterator[CheckMessage]:
                 yield _unknown(message, label, labels, "lock_tokens.E005")
             elif isinstance(value, Mapping):
                 yield from _check_options(label, model, value[label])
+        if isinstance(value, Mapping):
+            yield from _check_circles(value)
 
 
 def _find_model(label: str) -> type[Model] | None:
@@ -102,7 +109,11 @@ def _check_options(
         if name not in OPTIONS:
             yield _unknown(f"{where} has no option {name!r}.", name, OPTIONS, "lock_tokens.E006")
         elif problem := _option_problem(model, name, value):
-            yield Error(f"{where}[{name!r}] {problem}, not {value!r}.", id="lock_tokens.E007")
+            yield Error(
+                f"{where}[{name!r}] {problem}, not {value!r}.",
+                hint=_option_hint(model, name, value),
+                id="lock_tokens.E007",
+            )
 
 
 def _option_problem(model: type[Model], name: str, value: Any) -> str | None:
@@ -113,19 +124,98 @@ def _option_problem(model: type[Model], name: str, value: Any) -> str | None:
     if name == "POLICY":
         known = isinstance(value, str) and value in POLICIES
         return None if known else f"must be one of {', '.join(map(repr, POLICIES))}"
-    if isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_field(model), value)):
+    if name == "VIA":
+        return _via_problem(model, value)
+    names = _exemptable(model)
+    if _is_list(value) and all(isinstance(each, str) and each in names for each in value):
         return None
     return f"must be a list of names of fields of {model._meta.label}"
 
 
-def _is_field(model: type[Model]) -> Any:
-    def check(name: object) -> bool:
-        try:
-            return isinstance(name, str) and model._meta.get_field(name).concrete
-        except FieldDoesNotExist:
-            return False
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset))
 
-    return check
+
+def _option_hint(model: type[Model], name: str, value: Any) -> str | None:
+    """Return which name in ``value`` is wrong, and the nearest right one."""
+    if name == "EXEMPT_FIELDS" and _is_list(value):
+        known = _exemptable(model)
+        for each in value:
+            if isinstance(each, str) and each not in known:
+                return f"{each!r} is none. {_nearest(each, sorted(known))}"
+    if name == "VIA" and (wrong := _wrong_step(model, value)):
+        end, step = wrong
+        keys = [field.name for field in end._meta.concrete_fields if isinstance(field, ForeignKey)]
+        hint = f"{step!r} is no foreign key of {end._meta.label}"
+        return f"{hint}. {_nearest(step, keys)}" if keys else f"{hint}, which has none."
+    return None
+
+
+def _exemptable(model: type[Model]) -> set[str]:
+    """Return the names that EXEMPT_FIELDS may have: of columns and many-to-many relations."""
+    names = {name for f in model._meta.concrete_fields for name in (f.name, f.attname)}
+    names |= {field.name for field in model._meta.many_to_many}
+    for relation in model._meta.related_objects:
+        accessor = relation.get_accessor_name() if relation.many_to_many else None
+        if accessor is not None:
+            names |= {relation.name, accessor}
+    return names
+
+
+def _via_problem(model: type[Model], value: object) -> str | None:
+    """Return what is wrong with the option VIA of ``model``."""
+    if not isinstance(value, str) or not value.strip() or _wrong_step(model, value):
+        return "must be the name of a foreign key, or of several in turn such as 'order.customer'"
+    if _end_of(model, value) is root_of(model):
+        return f"must lead to another model than {model._meta.label} itself"
+    return None
+
+
+def _wrong_step(model: type[Model], value: object) -> tuple[type[Model], str] | None:
+    """Return what is no foreign key in a value of VIA, and the model whose it is not."""
+    for name in via_path(value) if isinstance(value, str) and value.strip() else ():
+        field = _field_of(model, name)
+        if not isinstance(field, ForeignKey):
+            return model, name
+        model = field.related_model
+    return None
+
+
+def _field_of(model: type[Model], name: str) -> Any:
+    try:
+        return model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None
+
+
+def _check_circles(enforced: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """Check that no model is protected by way of itself."""
+    via = {
+        root_of(model): (label, _end_of(model, options["VIA"]))
+        for label, options in enforced.items()
+        if (model := _find_model(label)) is not None
+        and isinstance(options, Mapping)
+        and "VIA" in options
+        and _via_problem(model, options["VIA"]) is None
+    }
+    for root, (label, end) in via.items():
+        seen = [root]
+        while end in via and end not in seen:
+            seen.append(end)
+            end = via[end][1]
+        if end is root:
+            way = ", ".join(each._meta.label for each in (*seen, root))
+            yield Error(
+                f"LOCK_TOKENS['ENFORCED_MODELS'][{label!r}]['VIA'] leads in a circle: {way}.",
+                hint="Remove the VIA of one of them, which then has a lock of its own.",
+                id="lock_tokens.E010",
+            )
+
+
+def _end_of(model: type[Model], via: str) -> type[Model]:
+    for name in via_path(via):
+        model = cast("ForeignKey[Any, Any]", model._meta.get_field(name)).related_model
+    return root_of(model)
 
 
 def check_databases(databases: Iterable[str] | None = None, **kwargs: Any) -> list[CheckMessage]:

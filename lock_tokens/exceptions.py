@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -127,6 +127,26 @@ class WriteRefused(LockTokensError, PermissionDenied):  # noqa: N818
 
     title = gettext_noop("Write refused")
     explanation = gettext_noop("The write of %(object)s was refused.")
+    # What was written, where it is another object that the lock of this one protects.
+    protects: str = ""
+    # The errors of all objects that were refused, where there are several.
+    refused: Sequence[WriteRefused] = ()
+
+    def describe(self, lock: LockFacts | None) -> str:
+        text = super().describe(lock)
+        if self.protects:
+            values = {"row": self.protects, "object": f"{self.model_label} {self.pk}"}
+            text = f"{_('%(row)s is protected by the lock of %(object)s.') % values} {text}"
+        if len(self.refused) > 1:
+            text = f"{self._describe_many()} {text}"
+        return text
+
+    def __str__(self) -> str:
+        return self.describe(self.lock)
+
+    def _describe_many(self) -> str:
+        values = {"count": len(self.refused), "objects": names_of(self.refused)}
+        return _("Nothing was written: %(count)s objects are refused, %(objects)s.") % values
 
 
 class ObjectLocked(WriteRefused):
@@ -167,6 +187,31 @@ class StaleToken(WriteRefused):
         "%(object)s was not saved, because your lock on it has ended and somebody may have changed "
         "it since. Copy what you typed and open it again."
     )
+
+
+# How many objects an error names before it only counts them.
+NAMED = 10
+
+
+def names_of(errors: Sequence[WriteRefused]) -> str:
+    """Return the names of the objects of ``errors``, the first ten of them at most."""
+    names = ", ".join(
+        error.model_label or "" if error.pk is None else f"{error.model_label} {error.pk}"
+        for error in errors[:NAMED]
+    )
+    more = len(errors) - NAMED
+    return _("%(names)s and %(more)s more") % {"names": names, "more": more} if more > 0 else names
+
+
+def refusal_of_many(errors: Sequence[WriteRefused]) -> WriteRefused:
+    """Return one error for a write that ``errors`` stopped: the gravest, which knows the others.
+
+    A locked object is graver than a stale token, and that than a missing lock.
+    """
+    graveness = (ObjectLocked, StaleToken, LockRequired, WriteRefused)
+    error = min(errors, key=lambda error: graveness.index(type(error)))
+    error.refused = tuple(errors)
+    return error
 
 
 class NoLockWarning(Warning):

@@ -120,7 +120,7 @@ def _user_field() -> Any:
     return get_user_model()._meta.pk
 
 
-def _row_lock(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Lock:
+def row_lock(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Lock:
     """Make a Lock of the columns ``statements.ROW``, and the holder's name if it was joined."""
     id_, token, locked_at, timeout, locked_by_id, *holder = row
     if isinstance(locked_at, str):
@@ -131,7 +131,7 @@ def _row_lock(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Lock:
     return Lock(locked_at, timeout, id_, token, user, *holder)
 
 
-def _insert_params(connection: BaseDatabaseWrapper, target: Target, new: NewLock) -> list[Any]:
+def insert_params(connection: BaseDatabaseWrapper, target: Target, new: NewLock) -> list[Any]:
     moment = connection.ops.adapt_datetimefield_value
     return [
         new.token,
@@ -167,7 +167,7 @@ def _written(rows: list[Any], new: NewLock, *extra: Any) -> Lock | None:
     return None
 
 
-def _announce(signal: Signal, target: Target, facts: LockFacts | None, **extra: Any) -> None:
+def announce(signal: Signal, target: Target, facts: LockFacts | None, **extra: Any) -> None:
     if signal.has_listeners(target.model):
         # Robust: the lock is committed by then, its taker must not lose the token to a listener.
         # The signal itself, as on_commit(robust=True) of Django 5.2 fails to log a partial.
@@ -196,16 +196,15 @@ def acquire(target: Target, *, timeout: int | None = None, by: Any = None) -> Lo
     return insert(target, new)
 
 
-def insert(target: Target, new: NewLock, *, announce: bool = True) -> Lock:
+def insert(target: Target, new: NewLock) -> Lock:
     """Write ``new`` as the object's lock unless another is live; as ``acquire``."""
     connection = connections[target.using]
     sql = statements_for(connection.vendor)
-    params = _insert_params(connection, target, new)
+    params = insert_params(connection, target, new)
     held = None
     for _attempt in range(ATTEMPTS):
         if lock := _written(_run(connection, sql.insert, params), new):
-            if announce:
-                _announce(signals.object_locked, target, lock.facts())
+            announce(signals.object_locked, target, lock.facts())
             return lock
         held = read(target, with_holder=True)
         if held is None:
@@ -214,9 +213,8 @@ def insert(target: Target, new: NewLock, *, announce: bool = True) -> Lock:
             break
         condition = _replace_condition(connection, target, held)
         if lock := _written(_run(connection, sql.replace, [*params, *condition]), new):
-            if announce:
-                previous = held.facts()
-                _announce(signals.lock_taken_over, target, lock.facts(), previous=previous)
+            previous = held.facts()
+            announce(signals.lock_taken_over, target, lock.facts(), previous=previous)
             return lock
     raise AlreadyLockedError(
         model_label=target.label,
@@ -257,7 +255,7 @@ def renew(target: Target, token: str, *, timeout: int | None = None) -> Lease:
     if not seconds:
         raise InvalidToken(model_label=target.label, pk=target.pk)
     lease = Lease(locked_at, seconds)
-    _announce(signals.lock_renewed, target, lease.facts())
+    announce(signals.lock_renewed, target, lease.facts())
     return lease
 
 
@@ -269,8 +267,8 @@ def release(target: Target, token: str) -> bool:
     sql = statements_for(connection.vendor).release
     rows = _run(connection, sql, [target.content_type_id, target.key, token])
     if rows:
-        facts = _row_lock(connection, rows[0]).facts()
-        _announce(signals.object_unlocked, target, facts)
+        facts = row_lock(connection, rows[0]).facts()
+        announce(signals.object_unlocked, target, facts)
     return bool(rows)
 
 
@@ -279,7 +277,7 @@ def remove(target: Target) -> Lock | None:
     connection = connections[target.using]
     sql = statements_for(connection.vendor).remove
     rows = _run(connection, sql, [target.content_type_id, target.key])
-    return _row_lock(connection, rows[0]) if rows else None
+    return row_lock(connection, rows[0]) if rows else None
 
 
 def break_lock(target: Target, *, by: Any = None, reason: str = "") -> Lock | None:
@@ -287,7 +285,7 @@ def break_lock(target: Target, *, by: Any = None, reason: str = "") -> Lock | No
     lock = remove(target)
     if lock:
         logger.info("The lock of %s %s was broken by %s: %s", target.label, target.pk, by, reason)
-        _announce(signals.lock_broken, target, lock.facts(), by=by, reason=reason)
+        announce(signals.lock_broken, target, lock.facts(), by=by, reason=reason)
     return lock
 
 
@@ -298,7 +296,7 @@ def read(target: Target, *, with_holder: bool = False) -> Lock | None:
     if with_holder and router.allow_migrate_model(target.using, get_user_model()):
         sql = read_with_holder(connection.ops.quote_name, get_user_model())
     rows = _run(connection, sql, [target.content_type_id, target.key])
-    return _row_lock(connection, rows[0]) if rows else None
+    return row_lock(connection, rows[0]) if rows else None
 
 
 def hold(target: Target) -> Lock | None:
@@ -309,7 +307,7 @@ def hold(target: Target) -> Lock | None:
     connection = connections[target.using]
     sql = statements_for(connection.vendor).hold
     rows = _run(connection, sql, [target.content_type_id, target.key])
-    return _row_lock(connection, rows[0]) if rows else None
+    return row_lock(connection, rows[0]) if rows else None
 
 
 def is_locked(target: Target) -> bool:
@@ -318,15 +316,3 @@ def is_locked(target: Target) -> bool:
     moment = connection.ops.adapt_datetimefield_value(now())
     sql = statements_for(connection.vendor).is_live
     return bool(_run(connection, sql, [target.content_type_id, target.key, moment]))
-
-
-def shut_out(target: Target) -> None:
-    """Keep everybody else from the object's lock until the transaction ends.
-
-    An expired lock becomes stale, as by a take-over. Raises ``AlreadyLockedError`` when the lock
-    is live. A lock that is inserted and deleted again does it: whoever inserts the same key waits
-    for the transaction that did so. Statements: 2; 4 for an expired lock.
-    """
-    new = NewLock(new_token(), now(), lease_seconds(target, None))
-    insert(target, new, announce=False)
-    remove(target)

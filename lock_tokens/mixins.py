@@ -9,12 +9,13 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
-from lock_tokens import locking, verdicts
+from lock_tokens import batches, locking, verdicts
 from lock_tokens.exceptions import AlreadyLockedError, LockTokensError
 from lock_tokens.responses import finish, refusal, tell
 from lock_tokens.sessions import lock_for_session, session_key_of
 from lock_tokens.targets import Target, target_of
 from lock_tokens.tokens import RequestTokens
+from lock_tokens.verdicts import Case
 
 if TYPE_CHECKING:
     from django.views.generic import UpdateView
@@ -74,9 +75,11 @@ class LocksObjectMixin(Base):
         """Hold the lock's row for this transaction and return its token, or raise."""
         lock = locking.hold(target)
         tokens = self._tokens.presented_for(target)
-        if lock is None or not verdicts.allows(target, lock, tokens):
+        if lock is None or not verdicts.allows(lock, tokens):
             known = self._tokens.authenticated
-            raise verdicts.refusal(target, lock, tokens, authenticated=known)
+            raise verdicts.refusals([Case(target, lock, tokens)], authenticated=known)[0]
+        if verdicts.wants_renewal(lock):
+            batches.renew({target: lock})
         return lock.token
 
     def _forget(self, target: Target, token: str) -> None:

@@ -44,27 +44,34 @@ def refusal_as_json(
     request: HttpRequest, error: LockTokensError, status: int | None = None
 ) -> HttpResponse:
     """Return the problem+json for ``error``, with its own status or with ``status``."""
+    members = problem_of(request, error, status)
+    response = JsonResponse(members, status=members["status"], content_type=PROBLEM)
+    finish(response, error)
+    return response
+
+
+def problem_of(
+    request: HttpRequest, error: LockTokensError, status: int | None = None
+) -> dict[str, Any]:
+    """Return the members of the problem (RFC 9457) that ``error`` is to ``request``."""
     lock = _facts_for(request, error)
-    members: dict[str, Any] = {}
+    members: dict[str, Any] = {
+        "title": _(error.title),
+        "status": status or error.status,
+        "detail": error.describe(lock),
+        "type": f"urn:django-lock-tokens:{type(error).__name__}",
+    }
     if error.model_label:
         members["object"] = {"model": error.model_label, "pk": str(error.pk)}
     if lock:
         since, until = lock.since.isoformat(), lock.until.isoformat()
         members["lock"] = {"since": since, "until": until, "by": lock.by}
-    response = problem(
-        status or error.status,
-        _(error.title),
-        error.describe(lock),
-        type=f"urn:django-lock-tokens:{type(error).__name__}",
-        **members,
-    )
-    finish(response, error)
-    return response
+    return members
 
 
-def problem(status: int, title: str, detail: str, **members: Any) -> HttpResponse:
+def problem(status: int, title: str, detail: str) -> HttpResponse:
     """Return a problem+json answer."""
-    content = {"title": title, "status": status, "detail": detail, **members}
+    content = {"title": title, "status": status, "detail": detail}
     return JsonResponse(content, status=status, content_type=PROBLEM)
 
 
@@ -81,9 +88,28 @@ def tell(request: HttpRequest, error: LockTokensError) -> str:
 
 
 def _facts_for(request: HttpRequest, error: LockTokensError) -> LockFacts | None:
+    return error.lock.told_to(authenticated=_is_known(request)) if error.lock else None
+
+
+def _is_known(request: HttpRequest) -> bool:
     user = getattr(request, "user", None)
-    known = user is not None and user.is_authenticated
-    return error.lock.told_to(authenticated=known) if error.lock else None
+    return user is not None and user.is_authenticated
+
+
+def status_of(request: HttpRequest, lock: locking.Lock | None) -> dict[str, Any]:
+    """Return what the sender of ``request`` may know of the object whose lock is ``lock``."""
+    if lock is None or lock.has_expired():
+        return {"locked": False, "expires": None, "locked_by": None}
+    return {
+        "locked": True,
+        "expires": lock.serialize("")["expires"],
+        "locked_by": lock.facts(authenticated=_is_known(request)).by,
+    }
+
+
+def timeout_header(lease: locking.Lease) -> str:
+    """Return the value of ``Timeout`` (RFC 4918) for the holder of ``lease``."""
+    return f"Second-{max(0, math.floor(lease.remaining() / timedelta(seconds=1)))}"
 
 
 def prefers_json(request: HttpRequest) -> bool:

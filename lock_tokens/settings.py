@@ -81,6 +81,11 @@ def _enforced(value: object) -> str | None:
     )
 
 
+def via_path(via: str) -> tuple[str, ...]:
+    """Return the names of the foreign keys in a value of ``VIA``, such as "order.customer"."""
+    return tuple(via.replace("__", ".").split("."))
+
+
 class Spec(NamedTuple):
     """A setting: its default and what is wrong with a value (``None``: nothing)."""
 

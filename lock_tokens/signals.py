@@ -13,5 +13,7 @@ object_unlocked = Signal()
 lock_taken_over = Signal()
 # Besides: ``by`` (the user who broke it, or None) and ``reason``.
 lock_broken = Signal()
-# Sent at once, not on commit, besides: ``error`` (the WriteRefused) and ``request`` (or None).
+# Sent at once, not on commit, besides: ``error`` (the WriteRefused), ``reason`` (the name of its
+# class), ``request`` and its ``path`` (or None), and ``caller`` ("file:line" in the project's code,
+# or None). ``pk`` is None where it cannot be known which objects would have been written.
 write_refused = Signal()

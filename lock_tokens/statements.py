@@ -6,8 +6,10 @@ database on running them, and because each has to decide and to write at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.db.models import Model
@@ -18,6 +20,7 @@ COLUMNS = (
     "locked_at, timeout, locked_by_id, created"
 )
 ROW = "id, token_str, locked_at, timeout, locked_by_id"
+BATCH_ROW = f"{ROW}, locked_object_content_type_id, locked_object_id"
 OBJECT = "locked_object_content_type_id = %s AND locked_object_id = %s"
 HELD = f"{OBJECT} AND token_str = %s"
 INSERT = f"INSERT INTO {TABLE} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)"
@@ -92,6 +95,122 @@ def _mariadb() -> Statements:
     )
 
 
+class BatchStatements:
+    """One statement for many rows, in the dialect of PostgreSQL.
+
+    Each method returns the statement and its parameters. ``keys`` has the keys of the objects by
+    the content type's id; what is returned of a row is ``ROW``, content type and key.
+    """
+
+    LIST = "= ANY(%s)"
+
+    def hold(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
+        # COLLATE "C" is the order of Python, in which the locks of others are inserted.
+        sql = (
+            f"SELECT {BATCH_ROW} FROM {TABLE} WHERE {self._objects(keys)} "
+            'ORDER BY locked_object_content_type_id, locked_object_id COLLATE "C" FOR UPDATE'
+        )
+        return sql, self._object_params(keys)
+
+    def remove(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
+        return f"DELETE FROM {TABLE} WHERE {self._objects(keys)}", self._object_params(keys)
+
+    def reserve(self, rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        sql = (
+            f"INSERT INTO {TABLE} ({COLUMNS}) VALUES {_values(rows)} "
+            "ON CONFLICT (locked_object_content_type_id, locked_object_id) "
+            f"DO UPDATE SET timeout = {TABLE}.timeout RETURNING {BATCH_ROW}"
+        )
+        return sql, list(chain.from_iterable(rows))
+
+    def renew(self, ids: Sequence[int], moment: Any) -> tuple[str, list[Any]]:
+        sql = f"UPDATE {TABLE} SET locked_at = %s WHERE id {self.LIST}"
+        return sql, [moment, self._array(ids)]
+
+    def delete(self, ids: Sequence[int]) -> tuple[str, list[Any]]:
+        return f"DELETE FROM {TABLE} WHERE id {self.LIST}", [self._array(ids)]
+
+    def _objects(self, keys: dict[int, list[str]]) -> str:
+        one = f"(locked_object_content_type_id = %s AND locked_object_id {self.LIST})"
+        return " OR ".join([one] * len(keys))
+
+    def _object_params(self, keys: dict[int, list[str]]) -> list[Any]:
+        return list(chain.from_iterable((type_, self._array(some)) for type_, some in keys.items()))
+
+    def _array(self, values: Sequence[Any]) -> Any:
+        return list(values)
+
+
+class _SQLiteBatches(BatchStatements):
+    # One parameter however many values: SQLite counts them.
+    LIST = "IN (SELECT value FROM json_each(%s))"
+
+    def hold(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
+        sql = (
+            f"UPDATE {TABLE} SET token_str = token_str WHERE {self._objects(keys)} "
+            f"RETURNING {BATCH_ROW}"
+        )
+        return sql, self._object_params(keys)
+
+    def _array(self, values: Sequence[Any]) -> Any:
+        return json.dumps(list(values))
+
+
+class _MariaDBBatches(BatchStatements):
+    """Finds rows by joining from a list of what is wanted.
+
+    With IN the optimizer may read a small table whole, and then locks rows that nobody asked for
+    in an order that nobody chose.
+    """
+
+    def hold(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
+        columns = ", ".join(f"l.{column}" for column in BATCH_ROW.split(", "))
+        source, params = self._locks_of(keys)
+        return f"SELECT {columns} FROM {source} FOR UPDATE", params
+
+    def remove(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
+        source, params = self._locks_of(keys)
+        return f"DELETE l FROM {source}", params
+
+    def _locks_of(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
+        pairs = [(type_, key) for type_, some in keys.items() for key in some]
+        source = (
+            f"{_wanted(pairs, 'type', 'object')} STRAIGHT_JOIN {TABLE} l "
+            "ON l.locked_object_content_type_id = wanted.type "
+            "AND l.locked_object_id = wanted.object COLLATE utf8mb4_nopad_bin"
+        )
+        return source, list(chain.from_iterable(pairs))
+
+    def reserve(self, rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        sql = (
+            f"INSERT INTO {TABLE} ({COLUMNS}) VALUES {_values(rows)} "
+            f"ON DUPLICATE KEY UPDATE id = id RETURNING {BATCH_ROW}"
+        )
+        return sql, list(chain.from_iterable(rows))
+
+    def renew(self, ids: Sequence[int], moment: Any) -> tuple[str, list[Any]]:
+        wanted = _wanted([(id_,) for id_ in ids], "id")
+        sql = f"UPDATE {wanted} STRAIGHT_JOIN {TABLE} l ON l.id = wanted.id SET l.locked_at = %s"
+        return sql, [*ids, moment]
+
+    def delete(self, ids: Sequence[int]) -> tuple[str, list[Any]]:
+        wanted = _wanted([(id_,) for id_ in ids], "id")
+        sql = f"DELETE l FROM {wanted} STRAIGHT_JOIN {TABLE} l ON l.id = wanted.id"
+        return sql, list(ids)
+
+
+def _values(rows: Sequence[Sequence[Any]]) -> str:
+    row = f"({', '.join(['%s'] * len(rows[0]))})"
+    return ", ".join([row] * len(rows))
+
+
+def _wanted(rows: Sequence[Sequence[Any]], *names: str) -> str:
+    """Return a derived table ``wanted`` that has ``rows``, its columns named ``names``."""
+    first = ", ".join(f"%s AS {name}" for name in names)
+    more = f" UNION ALL VALUES {_values(rows[1:])}" if rows[1:] else ""
+    return f"(SELECT {first}{more}) wanted"
+
+
 @cache
 def statements_for(vendor: str) -> Statements:
     """Return the statements for a database of ``vendor``, as Django names it.
@@ -102,6 +221,12 @@ def statements_for(vendor: str) -> Statements:
     if vendor not in dialects:
         raise NotImplementedError(f"django-lock-tokens does not support {vendor} databases.")
     return dialects[vendor]()
+
+
+def batch_statements_for(vendor: str) -> BatchStatements:
+    """Return the statements for many rows; as ``statements_for``."""
+    dialects = {"sqlite": _SQLiteBatches, "mysql": _MariaDBBatches}
+    return dialects.get(vendor, BatchStatements)()
 
 
 def read_with_holder(quote: Callable[[str], str], user: type[Model]) -> str:

@@ -40,6 +40,10 @@ class RequestTokens:
             self._explicit = [Presented(token) for token in tokens]
         return self._explicit
 
+    def forget(self) -> None:
+        """Present nothing any more: the request is over."""
+        self._explicit = []
+
     def _of_session(self, target: Target) -> list[Presented]:
         session = getattr(self.request, "session", None)
         token = session.get(session_key_of(target)) if session is not None else None
@@ -61,21 +65,26 @@ def explicit_tokens(request: HttpRequest) -> list[str] | None:
     fields = form_tokens(request)
     if settings.current.TOKEN_HEADER not in request.headers and not fields:
         return None
-    return _checked([*header_tokens(request), *(token for token in fields if token)])
+    return checked([*header_tokens(request), *(token for token in fields if token)])
 
 
 def header_tokens(request: HttpRequest) -> list[str]:
     """Return the tokens of the header. Raises ``BadRequest`` for more than ``MAX_TOKENS``."""
     header = request.headers.get(settings.current.TOKEN_HEADER, "")
-    return _checked([token.strip() for token in header.split(",") if token.strip()])
+    return checked([token.strip() for token in header.split(",") if token.strip()])
 
 
 def form_tokens(request: HttpRequest) -> list[str]:
     """Return the values of the form field, empty ones included."""
-    if request.method != "POST" or request.content_type not in FORMS:
+    return parsed_tokens(request, request) if request.method == "POST" else []
+
+
+def parsed_tokens(request: HttpRequest, parsed: HttpRequest) -> list[str]:
+    """Return the values of the field in the form of ``request``, as it is or will be ``parsed``."""
+    if request.content_type not in FORMS:
         return []
-    form = request.POST
-    if not form and not request.FILES and _is_lost(request):
+    form = parsed.POST
+    if not form and not parsed.FILES and _is_lost(request):
         # The view read the stream itself, or it broke off. What the form presents cannot be
         # known any more: the session must not speak for a form that may be old.
         return [""]
@@ -94,7 +103,8 @@ def _is_lost(request: HttpRequest) -> bool:
     return not length.isdecimal() or int(length) > closing
 
 
-def _checked(tokens: list[str]) -> list[str]:
+def checked(tokens: list[str]) -> list[str]:
+    """Return ``tokens``. Raises ``BadRequest`` for more than ``MAX_TOKENS``."""
     if len(tokens) > MAX_TOKENS:
         raise BadRequest(
             f"The request presents {len(tokens)} lock tokens; {MAX_TOKENS} at most are read."

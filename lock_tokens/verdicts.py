@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django.contrib.auth import get_user_model
+from django.db import router
 
 from lock_tokens import locking, settings
 from lock_tokens.exceptions import LockRequired, ObjectLocked, StaleToken, WriteRefused
@@ -15,52 +20,82 @@ from lock_tokens.tokens import Presented
 RENEW_BELOW = 0.5
 
 
-def allows(target: Target, lock: locking.Lock | None, tokens: Sequence[Presented]) -> bool:
-    """Tell whether ``tokens`` have the valid one of ``lock``, the row of ``target`` now.
+def allows(lock: locking.Lock | None, tokens: Iterable[Presented]) -> bool:
+    """Tell whether ``tokens`` have the valid one of ``lock``, the row of their object now."""
+    return lock is not None and lock.matches(presented.token for presented in tokens)
 
-    Renews a lock of which less than half is left. Statements: 0, or 1 to renew.
+
+def wants_renewal(lock: locking.Lock) -> bool:
+    """Tell whether less than half of the time of ``lock`` is left."""
+    return lock.remaining() < timedelta(seconds=lock.timeout * RENEW_BELOW)
+
+
+class Case(NamedTuple):
+    """An object that is not to be written: its lock, if any, and what was presented for it."""
+
+    target: Target
+    lock: locking.Lock | None
+    tokens: Sequence[Presented]
+
+    @property
+    def is_locked(self) -> bool:
+        return self.lock is not None and not self.lock.has_expired()
+
+
+def refusals(cases: Sequence[Case], *, authenticated: bool) -> list[WriteRefused]:
+    """Return the error for each of ``cases``, whose objects are in one database.
+
+    ``authenticated`` says who is told. Statements: 0 to 2, for the names of the holders and for
+    what else the tokens belong to.
     """
-    if lock is None or not lock.matches(presented.token for presented in tokens):
-        return False
-    if lock.remaining() < timedelta(seconds=lock.timeout * RENEW_BELOW):
-        locking.renew(target, lock.token)
-    return True
+    names = _holders(cases)
+    unknown = _tokens_of_no_lock(cases)
+    return [_refusal(case, names, unknown, authenticated=authenticated) for case in cases]
 
 
-def refusal(
-    target: Target, lock: locking.Lock | None, tokens: Sequence[Presented], *, authenticated: bool
+def _refusal(
+    case: Case, names: dict[Any, str], unknown: set[str], *, authenticated: bool
 ) -> WriteRefused:
-    """Return the error for a write of ``target`` that ``tokens`` do not allow.
-
-    ``authenticated`` says who is told. Statements: 0, or 1 for the holder's name or for what else
-    the tokens belong to.
-    """
-    if lock is not None and not lock.has_expired():
-        return object_locked(target, lock, authenticated=authenticated)
-    kind = StaleToken if _has_stale(target, tokens) else LockRequired
+    target, lock, tokens = case
+    if lock is not None and case.is_locked:
+        lock = replace(lock, holder=names.get(lock.locked_by_id))
+        facts = lock.facts(authenticated=authenticated)
+        return ObjectLocked(model_label=target.label, pk=target.pk, lock=facts)
+    # A token that does not say what it was given for was given for this object, unless it is
+    # the valid token of another lock.
+    stale = any(each.target is not None or each.token in unknown for each in tokens)
+    kind = StaleToken if stale else LockRequired
     return kind(model_label=target.label, pk=target.pk)
 
 
-def object_locked(
-    target: Target, lock: locking.Lock | None, *, authenticated: bool
-) -> ObjectLocked:
-    """Return the error for a write of ``target``, which is somebody else's by ``lock``."""
-    if lock is not None and lock.locked_by_id is not None and settings.current.SHOW_HOLDER:
-        lock = locking.read(target, with_holder=True)
-    facts = lock.facts(authenticated=authenticated) if lock else None
-    return ObjectLocked(model_label=target.label, pk=target.pk, lock=facts)
+def _holders(cases: Sequence[Case]) -> dict[Any, str]:
+    """Return the user names of those who hold the locks, by their keys."""
+    users = get_user_model()
+    keys = {
+        case.lock.locked_by_id
+        for case in cases
+        if case.lock is not None and case.is_locked and case.lock.locked_by_id is not None
+    }
+    if not keys or not settings.current.SHOW_HOLDER:
+        return {}
+    using = cases[0].target.using
+    if not router.allow_migrate_model(using, users):
+        return {}
+    found = users._base_manager.using(using).filter(pk__in=keys)
+    return dict(found.values_list("pk", users.USERNAME_FIELD))
 
 
-def _has_stale(target: Target, tokens: Sequence[Presented]) -> bool:
-    """Tell whether one of ``tokens`` was once given for ``target``.
-
-    One that does not say what it was given for was, unless it is the valid token of another lock.
-    """
-    if any(presented.target is not None for presented in tokens):
-        return True
-    strings = {presented.token for presented in tokens}
+def _tokens_of_no_lock(cases: Sequence[Case]) -> set[str]:
+    """Return those of the tokens, presented for free objects, that no lock has any more."""
+    strings = {
+        presented.token
+        for case in cases
+        if not case.is_locked
+        for presented in case.tokens
+        if presented.target is None
+    }
     known = {token for token in strings if locking.is_token(token)}
-    if known != strings or not strings:
-        return bool(strings)
-    locks = LockToken.objects.using(target.using).filter(token_str__in=strings)
-    return locks.count() < len(strings)
+    if known:
+        locks = LockToken.objects.using(cases[0].target.using).filter(token_str__in=known)
+        strings -= set(locks.values_list("token_str", flat=True))
+    return strings

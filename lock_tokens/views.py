@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +27,7 @@ from lock_tokens import locking, settings
 from lock_tokens.decorators import get_object_or_404
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken
 from lock_tokens.permissions import can_see_object, is_lockable
-from lock_tokens.responses import problem, refusal_as_json
+from lock_tokens.responses import problem, refusal_as_json, status_of, timeout_header
 from lock_tokens.targets import Target, target_of
 from lock_tokens.tokens import header_tokens
 
@@ -90,9 +90,8 @@ class LockTokenBaseView(View):
 
     def lease_response(self, token: str, lease: locking.Lease, status: int = 200) -> HttpResponse:
         """Return the answer to the holder of ``token``."""
-        seconds = max(0, math.floor(lease.remaining() / timedelta(seconds=1)))
         response = JsonResponse(lease.serialize(token), status=status)
-        response["Timeout"] = f"Second-{seconds}"
+        response["Timeout"] = timeout_header(lease)
         return response
 
     def get_held(self, target: Target, tokens: Sequence[str]) -> locking.Lock:
@@ -158,17 +157,7 @@ class LockTokenListView(LockTokenBaseView):
 
     def _status(self) -> HttpResponse:
         lock = locking.read(self.get_target("status"), with_holder=True)
-        if lock is None or lock.has_expired():
-            return JsonResponse({"locked": False, "expires": None, "locked_by": None})
-        user = getattr(self.request, "user", None)
-        known = user is not None and user.is_authenticated
-        return JsonResponse(
-            {
-                "locked": True,
-                "expires": lock.serialize("")["expires"],
-                "locked_by": lock.facts(authenticated=known).by,
-            }
-        )
+        return JsonResponse(status_of(self.request, lock))
 
 
 class LockTokenDetailView(LockTokenBaseView):

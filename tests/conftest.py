@@ -6,6 +6,8 @@ from uuid import UUID
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from lock_tokens.models import LockableModel
 from tests.app.models import (
@@ -69,3 +71,18 @@ def bob(db):
 def lock():
     """Lock an object, of any model, and return the token."""
     return lambda obj, **options: LockableModel.lock(obj, **options)["token"]
+
+
+OF_TRANSACTIONS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+
+
+@pytest.fixture
+def count_statements():
+    """Count the statements of a call, but not those that begin and end transactions."""
+
+    def count(call):
+        with CaptureQueriesContext(connection) as captured:
+            call()
+        return sum(not query["sql"].startswith(OF_TRANSACTIONS) for query in captured)
+
+    return count

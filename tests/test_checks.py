@@ -250,7 +250,7 @@ FIELDS = "must be a list of names of fields of app.Article"
         ("POLICY", "must be one of 'require', 'respect'", [None, True, "", "allow", ["require"]]),
         ("REPORT_ONLY", BOOLEAN, [None, 0, 1, "yes"]),
         ("TIMEOUT", SECONDS, [None, 0, "60", True]),
-        ("EXEMPT_FIELDS", FIELDS, [["viewcount"], ["profile"], [None], "title", None, 5]),
+        ("EXEMPT_FIELDS", FIELDS, [[None], "title", None, 5, {"title": 1}]),
     ],
 )
 def test_a_wrong_value_of_an_option(option, problem, values):
@@ -261,6 +261,173 @@ def test_a_wrong_value_of_an_option(option, problem, values):
             f"LOCK_TOKENS['ENFORCED_MODELS']['app.Article'][{option!r}] {problem}, not {value!r}.",
             None,
         )
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "wrong", "nearest"),
+    [
+        ("app.Article", ["viewcount"], "viewcount", "view_count"),
+        ("app.Article", ("title", "views"), "views", "view_count"),
+        ("app.Article", ["titel", None], "titel", "title"),
+        ("app.Article", ["profile"], "profile", "title"),
+        ("app.Story", ["tag"], "tag", "tags"),
+        ("app.Story", ["correction"], "correction", "section"),
+        ("app.Story", ["correction_set"], "correction_set", "section_id"),
+        ("app.Remark", ["about"], "about", "content_type"),
+        ("auth.Group", ["users"], "users", "user"),
+    ],
+)
+def test_a_field_that_cannot_be_exempt_is_told_with_the_nearest_one(label, value, wrong, nearest):
+    assert_error(
+        found(ENFORCED_MODELS={label: {"EXEMPT_FIELDS": value}}),
+        "lock_tokens.E007",
+        f"LOCK_TOKENS['ENFORCED_MODELS'][{label!r}]['EXEMPT_FIELDS'] must be a list of names of "
+        f"fields of {label}, not {value!r}.",
+        f"{wrong!r} is none. Did you mean {nearest!r}?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "names"),
+    [
+        ("app.Story", ["views", "section", "section_id", "tags", "authors", "related"]),
+        ("app.Story", {"shelf", "shelf_set"}),
+        ("app.Person", ("stories", "read_remarks", "read")),
+        ("app.LongRemark", ["text", "more", "readers"]),
+        ("auth.Group", ["permissions", "user_set", "user"]),
+        ("auth.User", ["last_login", "groups"]),
+        ("app.Story", []),
+    ],
+)
+def test_columns_and_many_to_many_relations_can_be_exempt(label, names):
+    assert found(ENFORCED_MODELS={label: {"EXEMPT_FIELDS": names}}) == []
+
+
+# VIA
+
+NO_KEY = "must be the name of a foreign key, or of several in turn such as 'order.customer'"
+
+
+def assert_wrong_via(label, value, problem, hint):
+    assert_error(
+        found(ENFORCED_MODELS={label: {"VIA": value}}),
+        "lock_tokens.E007",
+        f"LOCK_TOKENS['ENFORCED_MODELS'][{label!r}]['VIA'] {problem}, not {value!r}.",
+        hint,
+    )
+
+
+@pytest.mark.parametrize("value", [None, 5, True, ["story"], "", " "])
+def test_via_must_be_a_name(value):
+    assert_wrong_via("app.Remark", value, NO_KEY, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("storey", "'storey' is no foreign key of app.Remark. Did you mean 'story'?"),
+        ("Story", "'Story' is no foreign key of app.Remark. Did you mean 'story'?"),
+        (
+            "restaurants",
+            "'restaurants' is no foreign key of app.Remark. Did you mean 'restaurant'?",
+        ),
+        ("text", "'text' is no foreign key of app.Remark. Did you mean 'content_type'?"),
+        ("about", "'about' is no foreign key of app.Remark. Did you mean 'content_type'?"),
+        ("readers", "'readers' is no foreign key of app.Remark. Did you mean 'restaurant'?"),
+        ("longremark", "'longremark' is no foreign key of app.Remark. Did you mean 'restaurant'?"),
+        ("story.sektion", "'sektion' is no foreign key of app.Story. Did you mean 'section'?"),
+        ("story__tags", "'tags' is no foreign key of app.Story. Did you mean 'desk'?"),
+        (
+            "story.correction",
+            "'correction' is no foreign key of app.Story. Did you mean 'section'?",
+        ),
+        ("story.", "'' is no foreign key of app.Story. Did you mean 'section'?"),
+        ("story.section.name", "'name' is no foreign key of app.Section, which has none."),
+    ],
+    ids=lambda value: value.split(" ")[0],
+)
+def test_via_must_name_foreign_keys(value, hint):
+    assert_wrong_via("app.Remark", value, NO_KEY, hint)
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("app.Remark", "reply_to"),
+        ("app.Remark", "reply_to.reply_to"),
+        ("app.LongRemark", "remark_ptr"),
+        ("app.LongRemark", "reply_to"),
+        ("app.City", "country.capital"),
+    ],
+)
+def test_via_must_not_lead_back(label, value):
+    assert_wrong_via(label, value, f"must lead to another model than {label} itself", None)
+
+
+CIRCLES = [
+    (
+        {"app.Country": {"VIA": "capital"}, "app.City": {"VIA": "country"}},
+        ["app.Country, app.City, app.Country", "app.City, app.Country, app.City"],
+    ),
+    (
+        {
+            "app.Country": {"VIA": "capital"},
+            "app.City": {"VIA": "twin"},
+            "app.Harbour": {"VIA": "country"},
+        },
+        [
+            "app.Country, app.City, app.Harbour, app.Country",
+            "app.City, app.Harbour, app.Country, app.City",
+            "app.Harbour, app.Country, app.City, app.Harbour",
+        ],
+    ),
+    (
+        {"app.Country": {"VIA": "capital.twin"}, "app.Harbour": {"VIA": "country"}},
+        ["app.Country, app.Harbour, app.Country", "app.Harbour, app.Country, app.Harbour"],
+    ),
+    (
+        # Harbours lead into the circle, but are not on it.
+        {
+            "app.Country": {"VIA": "capital"},
+            "app.City": {"VIA": "country"},
+            "app.Harbour": {"VIA": "country"},
+        },
+        ["app.Country, app.City, app.Country", "app.City, app.Country, app.City"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("models", "ways"), CIRCLES)
+def test_via_must_not_lead_in_a_circle(models, ways):
+    assert [(error.id, error.msg, error.hint) for error in found(ENFORCED_MODELS=models)] == [
+        (
+            "lock_tokens.E010",
+            f"LOCK_TOKENS['ENFORCED_MODELS'][{way.partition(',')[0]!r}]['VIA'] leads in a circle: "
+            f"{way}.",
+            "Remove the VIA of one of them, which then has a lock of its own.",
+        )
+        for way in ways
+    ]
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"app.Correction": {"VIA": "story"}},
+        {"app.Correction": {"VIA": "story"}, "app.Reply": {"VIA": "correction"}, "app.Story": {}},
+        {"app.Reply": {"VIA": "correction.story"}},
+        {"app.Reply": {"VIA": "correction__story"}},
+        {"app.Remark": {"VIA": "reply_to.story"}},
+        {"app.Remark": {"VIA": "story_id"}},
+        {"app.LongRemark": {"VIA": "restaurant"}},
+        {"app.Profile": {"VIA": "article"}},
+        {"app.City": {"VIA": "country"}, "app.Harbour": {"VIA": "country"}},
+        {"app.Correction": {"VIA": "story", "POLICY": "respect", "REPORT_ONLY": True}},
+        {"app.Correction": {"VIA": "story", "TIMEOUT": 5, "EXEMPT_FIELDS": ["seen"]}},
+    ],
+)
+def test_a_right_via_gets_no_message(models):
+    assert found(ENFORCED_MODELS=models) == []
 
 
 # Middleware
@@ -390,6 +557,8 @@ def ids(messages):
     return [message.id for message in messages if message.id.startswith("lock_tokens.")]
 
 
+# All checks together ask the database, whether it can store JSON for example.
+@pytest.mark.django_db
 def test_the_checks_are_registered(settings):
     settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Article"], "TIMEOUT": 0}
     settings.MIDDLEWARE = [SESSIONS]
@@ -398,6 +567,7 @@ def test_the_checks_are_registered(settings):
         call_command("check")
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("tags", [None, [checks.Tags.security]])
 def test_the_deployment_checks_are_registered_for_deployments_only(settings, tags):
     settings.LOCK_TOKENS = {"API_MODELS": "__all__"}
@@ -406,6 +576,7 @@ def test_the_deployment_checks_are_registered_for_deployments_only(settings, tag
     assert found == ["lock_tokens.W002", "lock_tokens.W003"]
 
 
+@pytest.mark.django_db
 def test_the_test_project_itself_gets_no_message():
     assert django_settings.LOCK_TOKENS == {"ENFORCED_MODELS": {}}
     assert ids(checks.run_checks()) == []

@@ -236,23 +236,6 @@ class TestDeadlock:
 
 
 @pytest.mark.django_db
-class TestShutOut:
-    def test_it_makes_an_expired_lock_stale_and_leaves_none(self, article, lock):
-        token = lock(article)
-        with freeze_time(datetime.now(timezone.utc) + timedelta(days=1)):
-            locking.shut_out(target_of(article))
-            with pytest.raises(InvalidToken):
-                LockableModel.lock(article, token)
-        assert not LockToken.objects.exists()
-
-    def test_it_respects_a_live_lock(self, article, lock):
-        token = lock(article)
-        with pytest.raises(AlreadyLockedError):
-            locking.shut_out(target_of(article))
-        assert LockableModel.check_lock(article, token)
-
-
-@pytest.mark.django_db
 def test_a_lock_that_always_slips_away_is_refused_without_facts(article, lock):
     """Whoever comes between every two statements of ours has it, for all we can tell."""
     target = target_of(article)

@@ -310,6 +310,7 @@ class TestWriteRefused:
             self.write(article, token)
         facts = since(NOON) if kind is ObjectLocked else None
         assert caught.value.lock == facts
+        line = next(each.lineno for each in caught.traceback if each.name == "write") + 1
         assert heard == [
             (
                 "write_refused",
@@ -319,7 +320,10 @@ class TestWriteRefused:
                     "using": "default",
                     "lock": facts,
                     "error": caught.value,
+                    "reason": kind.__name__,
                     "request": None,
+                    "path": None,
+                    "caller": f"{__file__}:{line}",
                 },
             )
         ]
@@ -344,6 +348,7 @@ class TestWriteRefused:
         assert client.post(url).status_code == LockRequired.status
         (told,) = [kwargs for name, kwargs in heard if name == "write_refused"]
         assert (told["request"].method, told["request"].path) == ("POST", url)
+        assert told["path"] == url
 
     def test_a_listener_that_raises_costs_the_writer_no_refusal(
         self, kind, article, token, broken_listeners, heard

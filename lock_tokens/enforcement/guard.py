@@ -1,184 +1,167 @@
 """May this write happen? One decision, used by every road to a row.
 
-Whoever asks must be in the transaction of the write: the decision holds as long as the lock's
-row stays locked, and that is until the transaction ends.
+Whoever asks must be in the transaction of the write: the decision holds as long as the locks'
+rows stay locked, and that is until the transaction ends.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, Model, QuerySet
-from django.db.models.expressions import DatabaseDefault
+from django.db import transaction
+from django.db.models import Model
 
-from lock_tokens import locking, settings, signals, verdicts
+from lock_tokens import batches, settings, verdicts
 from lock_tokens.enforcement import context
-from lock_tokens.enforcement.policy import Family, Policy, strictest
-from lock_tokens.exceptions import AlreadyLockedError, LockRequired, WriteRefused
-from lock_tokens.targets import Target, target_for
-
-logger = logging.getLogger("lock_tokens")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An object that a write would change, in one of the families it belongs to."""
-
-    target: Target
-    family: Family
-    above: tuple[Policy, ...]
-    beside: tuple[Policy, ...]
-    # The write may turn out to be the first of its row, and then needs no token.
-    may_be_new: bool
-
-    @property
-    def policy(self) -> Policy:
-        return strictest((*self.above, *self.beside))
-
-    def is_enforced(self) -> bool:
-        """Ask the database whether one of the enforced models has a row of this object."""
-        return any(
-            QuerySet(policy.model, using=self.target.using).filter(pk=self.target.pk).exists()
-            for policy in (*self.above, *self.beside)
-        )
+from lock_tokens.enforcement.changes import changed_fields
+from lock_tokens.enforcement.created import is_created_here
+from lock_tokens.enforcement.policy import Family
+from lock_tokens.enforcement.refusing import Refusal, refuse
+from lock_tokens.enforcement.subjects import Subject, rows_with
+from lock_tokens.exceptions import LockRequired
+from lock_tokens.locking import Lock
+from lock_tokens.targets import Target, key_for
+from lock_tokens.verdicts import Case
 
 
-def subject_of(instance: Model, family: Family, using: str, *, may_be_new: bool) -> Subject | None:
-    """Return what a write of ``instance`` changes in ``family``; ``None`` for a row without key."""
-    pk = written_key(instance, family.root)
-    if pk is None:
-        return None
-    target = _stored_target(target_for(family.root, pk, using))
-    above, beside = family.above(type(instance)), family.beside(type(instance))
-    return Subject(target, family, above, beside, may_be_new=may_be_new or not above)
+class Judgement(NamedTuple):
+    """What the guard found about a write that it lets pass."""
+
+    # The marks of what need not be judged again in this write, and what has no row yet.
+    judged: frozenset[Any] = frozenset()
+    new: frozenset[Target] = frozenset()
+    # The fields that the save may write, if it passes for the sake of these alone.
+    only: frozenset[str] = frozenset()
 
 
-def written_key(instance: Model, root: type[Model]) -> Any:
-    """Return the key of the ``root`` row that a save of ``instance`` writes, ``None`` if unset.
-
-    That is the root's own key attribute, or failing that the first link that leads to it, as
-    ``Model._save_parents`` decides.
-    """
-    meta = root._meta
-    if len(meta.pk_fields) > 1:
-        values = tuple(getattr(instance, field.attname) for field in meta.pk_fields)
-        return None if None in values else values
-    links = [meta.pk, *_links_to(type(instance), root)]
-    found = (getattr(instance, field.attname) for field in links)
-    key = next((value for value in found if value is not None), None)
-    # What the database will fill in is the key of a new row; any other expression is no key.
-    return None if isinstance(key, DatabaseDefault) and instance._state.adding else key
+def is_off(families: Iterable[Family]) -> bool:
+    """Tell whether here and now nothing protects the rows of ``families``."""
+    state = context.current()
+    return _outside(state) == "allow" or all(
+        state.suspends(roots) for family in families for roots in family.root_sets
+    )
 
 
-def _links_to(model: type[Model], root: type[Model]) -> list[Field[Any, Any]]:
-    links: list[Field[Any, Any]] = []
-    for parent, link in (model._meta.concrete_model or model)._meta.parents.items():
-        if link is not None and issubclass(parent, root):
-            links = [*_links_to(parent, root), link]
-    return links
+def _outside(state: context.State) -> str:
+    return settings.current.OUTSIDE_REQUEST if state.request is None else "refuse"
 
 
-def _stored_target(target: Target) -> Target:
-    """Return ``target`` under the key as the database spells it.
+def judge(subjects: Iterable[Subject]) -> Judgement:
+    """Let the write that changes ``subjects`` pass, or raise ``WriteRefused``.
 
-    A collation may find the row "key" for "KEY" too, and it is that row which a write changes,
-    so it is that row's lock which counts. Statements: 1 where keys may be spelt differently.
-    """
-    if not _has_loose_key(target.model, connections[target.using]):
-        return target
-    rows: QuerySet[Any] = QuerySet(target.model, using=target.using).filter(pk=target.pk)
-    stored: Any = rows.values_list("pk", flat=True).first()
-    return target if stored is None else target_for(target.model, stored, target.using)
-
-
-def _has_loose_key(model: type[Model], connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether different texts may be the same key: on MariaDB, and under a collation."""
-    for field in model._meta.pk_fields:
-        while field.remote_field is not None:
-            field = field.target_field  # type: ignore[attr-defined]
-        collation = field.db_parameters(connection).get("collation")
-        if field.empty_strings_allowed and (connection.vendor == "mysql" or collation):
-            return True
-    return False
-
-
-def judge(subject: Subject) -> bool:
-    """Let the write of ``subject`` pass or raise ``WriteRefused``; ``True`` if its row is new.
-
-    Statements, beside that of ``_stored_target``: 1; 1 more to renew a lock of which less than
-    half is left; 1 more to find that the row is new; 1 to 3 more for a refusal or under the policy
-    "respect".
+    Statements: 1; 1 more to renew locks of which less than half is left; under the policy
+    "respect" 1 more; 1 more to find that a row is new; up to 2 more for a refusal.
     """
     state = context.current()
-    target, policy = subject.target, subject.policy
-    if state.suspends(target.model) or target in state.judged:
-        return False
-    outside = settings.current.OUTSIDE_REQUEST if state.request is None else "refuse"
-    if outside == "allow":
-        return False
-    require_transaction(subject)
-    lock = locking.hold(target)
-    tokens = state.presented_for(target)
-    if verdicts.allows(target, lock, tokens):
-        return False
-    if subject.may_be_new and not subject.is_enforced():
-        return True
-    known = state.request is not None and state.request.authenticated
-    try:
-        if policy.respect or outside == "respect":
-            _shut_out(target, lock, authenticated=known)
-        else:
-            raise verdicts.refusal(target, lock, tokens, authenticated=known)
-    except WriteRefused as error:
-        refuse(error, policy, target)
-    return False
+    todo = [subject for subject in subjects if not _is_passed(subject, state)]
+    if not todo or _outside(state) == "allow":
+        return Judgement()
+    first = todo[0].target
+    require_transaction(first.label, first.pk, first.using)
+    refused = _refused(_joined(todo), state)
+    there = _rows_there([subject for subject, _ in refused if subject.may_be_new])
+    new = {s.target for s, _ in refused if s.may_be_new and s.target not in there}
+    errors = [(s, case) for s, case in refused if s.target not in new]
+    # These fields need no token; another write of the object meanwhile does.
+    spared = {s.target: fields for s, _ in errors if (fields := _exempt_changes(s))}
+    if errors := [(s, case) for s, case in errors if s.target not in spared]:
+        _refuse(errors, state)
+    judged = frozenset(subject.mark for subject in todo if subject.target not in spared)
+    return Judgement(judged, frozenset(new), frozenset[str]().union(*spared.values()))
 
 
-def require_transaction(subject: Subject) -> None:
+def _joined(subjects: Iterable[Subject]) -> list[Subject]:
+    """Return one subject for each target."""
+    found: dict[Target, Subject] = {}
+    for subject in subjects:
+        known = found.get(subject.target)
+        found[subject.target] = known.joined(subject) if known else subject
+    return list(found.values())
+
+
+def _is_passed(subject: Subject, state: context.State) -> bool:
+    return state.suspends(subject.roots) or subject.mark in state.judged
+
+
+def require_transaction(label: str, pk: Any, using: str) -> None:
     """Refuse a write that would land outside the transaction in which it is judged."""
-    connection = transaction.get_connection(subject.target.using)
+    connection = transaction.get_connection(using)
     if not connection.in_atomic_block and connection.get_autocommit():
         raise LockRequired(
-            f"{subject.target.label} {subject.target.pk} was not written: it is saved by a road "
-            "that opens no transaction; wrap it in transaction.atomic().",
-            model_label=subject.target.label,
-            pk=subject.target.pk,
+            f"{label} {pk} was not written: it is saved by a road that opens no transaction; "
+            "wrap it in transaction.atomic().",
+            model_label=label,
+            pk=pk,
         )
 
 
-def _shut_out(target: Target, lock: locking.Lock | None, *, authenticated: bool) -> None:
-    """Keep everybody else out for the rest of the transaction, or refuse a locked object."""
-    if lock is None or lock.has_expired():
-        try:
-            locking.shut_out(target)
-        except AlreadyLockedError:
-            lock = locking.read(target)
-        else:
-            return
-    raise verdicts.object_locked(target, lock, authenticated=authenticated)
+def _refused(subjects: Sequence[Subject], state: context.State) -> list[tuple[Subject, Case]]:
+    """Lock the locks' rows, renew those that were presented, and return what was not."""
+    targets = [subject.target for subject in subjects]
+    if any(_shuts_out(subject, state) for subject in subjects):
+        locks, discarded = batches.reserve(targets)
+    else:
+        locks, discarded = batches.hold(targets), []
+    refused: list[tuple[Subject, Case]] = []
+    fading: dict[Target, Lock] = {}
+    for subject, target in zip(subjects, targets, strict=True):
+        lock = locks.get(target)
+        case = Case(target, lock, state.presented_for(target))
+        if lock is not None and verdicts.allows(lock, case.tokens):
+            if verdicts.wants_renewal(lock) and not subject.ends:
+                fading[target] = lock
+        elif case.is_locked or not (_respects(subject, state) or is_created_here(target)):
+            refused.append((subject, case))
+        elif lock is not None and _shuts_out(subject, state):
+            # Expired: it becomes stale, as by a take-over.
+            discarded.append(lock.id)
+    batches.renew(fading)
+    batches.discard(targets[0].using, discarded)
+    return refused
 
 
-def refuse(error: WriteRefused, policy: Policy, target: Target) -> None:
-    """Log and announce a refusal, and raise it unless the policy is to report only."""
-    state = context.current()
-    logger.warning(
-        "%s: %s %s%s",
-        type(error).__name__,
-        target.label,
-        target.pk,
-        " (report only)" if policy.report_only else "",
-    )
-    signals.write_refused.send_robust(
-        target.model,
-        pk=target.pk,
-        using=target.using,
-        lock=error.lock,
-        error=error,
-        request=state.request.request if state.request else None,
-    )
-    if not policy.report_only:
-        raise error
+def _respects(subject: Subject, state: context.State) -> bool:
+    """Tell whether only the live locks of others count."""
+    return subject.policy.respect or _outside(state) == "respect"
+
+
+def _shuts_out(subject: Subject, state: context.State) -> bool:
+    """Tell whether nobody may take a lock until the write is done, though it is under none."""
+    return _respects(subject, state) and not subject.policy.report_only
+
+
+def _rows_there(subjects: Sequence[Subject]) -> set[Target]:
+    """Return the targets that have a row of an enforced model. Statements: 1 a model."""
+    by_model: dict[type[Model], list[Target]] = {}
+    for subject in subjects:
+        for policy in (*subject.above, *subject.beside):
+            by_model.setdefault(policy.model, []).append(subject.target)
+    return {target for model, targets in by_model.items() for target in _with_row(model, targets)}
+
+
+def _with_row(model: type[Model], targets: Sequence[Target]) -> Iterator[Target]:
+    using = targets[0].using
+    rows = rows_with(model, [target.pk for target in targets], using)
+    keys = {key_for(model, pk) for pk in rows.values_list("pk", flat=True)}
+    return (target for target in targets if target.key in keys)
+
+
+def _exempt_changes(subject: Subject) -> set[str]:
+    """Return what a save changes, if these are exempt fields only. Statements: 0 or 1."""
+    saved, policy = subject.saved, subject.policy
+    if saved is None or not policy.exempt_fields:
+        return set()
+    changed = changed_fields(saved, subject.target.using)
+    return changed if policy.exempts(changed) else set()
+
+
+def _refuse(refused: Sequence[tuple[Subject, Case]], state: context.State) -> None:
+    known = state.request is not None and state.request.authenticated
+    errors = verdicts.refusals([case for _, case in refused], authenticated=known)
+    refusals = []
+    for (subject, _), error in zip(refused, errors, strict=True):
+        error.protects = subject.protects
+        target, only = subject.target, subject.policy.report_only
+        refusals.append(Refusal(error, target.model, target.pk, target.using, only))
+    refuse(refusals)

@@ -342,7 +342,9 @@ class TestPolicies:
     def test_report_only_lets_pass_and_logs(self, article, settings, caplog):
         settings.LOCK_TOKENS = {"ENFORCED_MODELS": {"app.Article": {"REPORT_ONLY": True}}}
         article.save()
-        assert caplog.messages == [f"LockRequired: app.Article {article.pk} (report only)"]
+        (message,) = caplog.messages
+        said = f"LockRequired: app.Article {article.pk} (report only), by {__file__}:"
+        assert message.startswith(said)
 
     def test_exempt_fields_need_no_token(self, article, settings):
         settings.LOCK_TOKENS = {

@@ -1,5 +1,8 @@
 """What a request presents is judged in its writes, and a refusal becomes its response."""
 
+import asyncio
+import re
+
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
@@ -7,10 +10,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
+from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from lock_tokens.enforcement import context, locked
+from lock_tokens.enforcement.middleware import LockTokenMiddleware
 from lock_tokens.exceptions import ObjectLocked
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.sessions import get_session_key, lock_for_session
@@ -298,7 +303,9 @@ class TestAnswers:
         token, own = LockableModel.lock(article)["token"], "f" * 32
         response = client.post(url, {"lock_token": own})
         assert response.status_code == LOCKED
-        assert f"ObjectLocked: app.Article {article.pk}" in caplog.messages
+        refused = next(message for message in caplog.messages if "ObjectLocked" in message)
+        line = rf"ObjectLocked: app\.Article {article.pk}, by \S+/enforcement_views\.py:\d+"
+        assert re.fullmatch(rf"{line}, request {url}", refused)
         said = response.content.decode() + str(response.headers) + caplog.text
         assert token not in said
         assert own not in said
@@ -327,3 +334,38 @@ class TestStarting:
         session.save()
         site.client.cookies["sessionid"] = session.session_key
         assert site.post(url).status_code == OK
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_that_outlives_its_request_has_no_tokens_of_it(article, rf):
+    token = LockableModel.lock(article)["token"]
+    outcome = []
+
+    async def save_later(over):
+        await over.wait()
+        article.title = "new"
+        try:
+            await article.asave()
+        except ObjectLocked:
+            outcome.append("refused")
+        else:
+            outcome.append("saved")
+
+    async def serve(*, wait):
+        over = asyncio.Event()
+        tasks = []
+
+        async def view(request):
+            tasks.append(asyncio.create_task(save_later(over)))
+            if wait:
+                over.set()
+                await tasks[0]
+            return HttpResponse()
+
+        await LockTokenMiddleware(view)(rf.get("/", headers={"X-Lock-Token": token}))
+        over.set()
+        await tasks[0]
+
+    async_to_sync(serve)(wait=True)
+    async_to_sync(serve)(wait=False)
+    assert outcome == ["saved", "refused"]

@@ -1,20 +1,31 @@
 """What is enforced, and that a setting that cannot be applied protects everything."""
 
-import pytest
-from django.core.exceptions import ImproperlyConfigured
+from contextlib import nullcontext
 
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.test import override_settings
+
+from lock_tokens.enforcement import suspended
 from lock_tokens.enforcement.policy import Policy, families, families_of, strictest
 from lock_tokens.exceptions import LockRequired
 from tests.app.models import (
     Article,
     ArticleProxy,
     Bistro,
+    Correction,
     Line,
     Museum,
     Page,
     Place,
     Restaurant,
+    Story,
+    StoryProxy,
 )
+from tests.enforcement.roads import FREE, World, all_roads, clear, snapshot
 
 
 def enforce(settings, models):
@@ -115,3 +126,116 @@ def test_settings_that_cannot_be_applied_let_nothing_be_written(settings, settin
     page.save()
     with pytest.raises(LockRequired):
         article.save()
+
+
+@pytest.mark.django_db
+class TestEveryRoadWhileSettingsAreWrong:
+    WRONG = {"ENFORCED_MODELS": {"app.Correction": {"VIA": "storey"}}}
+    MESSAGE = (
+        "Nothing can be written: LOCK_TOKENS['ENFORCED_MODELS']['app.Correction']['VIA'] must be "
+        "the name of a foreign key, or of several in turn such as 'order.customer', not 'storey'."
+    )
+
+    @pytest.fixture
+    def play(self, subtests, settings):
+        """Call a function with each road, in a subtest and a new world."""
+
+        def play(test):
+            for road in [*all_roads(), *FREE]:
+                with subtests.test(str(road)):
+                    settings.LOCK_TOKENS = {}
+                    clear()
+                    test(road, World())
+
+        return play
+
+    @pytest.mark.parametrize("block", [nullcontext, lambda: suspended(reason="the test")])
+    def test_is_refused_whatever_is_named_and_whatever_is_suspended(self, play, settings, block):
+        def refused(road, world):
+            before = snapshot()
+            settings.LOCK_TOKENS = self.WRONG
+            with pytest.raises(ImproperlyConfigured) as caught, transaction.atomic(), block():
+                road.take(world)
+            assert str(caught.value) == self.MESSAGE
+            assert snapshot() == before
+
+        play(refused)
+
+    def test_is_open_again_once_they_are_right(self, play):
+        def open_again(road, world):
+            before = snapshot()
+            with override_settings(LOCK_TOKENS=self.WRONG):
+                pass
+            road.take(world)
+            assert snapshot() != before
+
+        play(open_again)
+
+    def test_nothing_is_read_in_vain(self, settings, article):
+        settings.LOCK_TOKENS = self.WRONG
+        assert Article.objects.get() == article
+        assert list(Article.objects.filter(title="A")) == [article]
+
+
+# What protects the rows of others -------------------------------------------------------------
+
+
+def ties(model):
+    return [(tie.path, tie.protector) for family in families_of(model) for tie in family.ties]
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "end"),
+    [
+        ({"app.Correction": {"VIA": "story"}}, ("story",), Story),
+        ({"app.Reply": {"VIA": "correction.story"}}, ("correction", "story"), Story),
+        ({"app.Reply": {"VIA": "correction__story"}}, ("correction", "story"), Story),
+        ({"app.Reply": {"VIA": "correction"}}, ("correction",), Correction),
+        (
+            {"app.Reply": {"VIA": "correction"}, "app.Correction": {"VIA": "story"}},
+            ("correction", "story"),
+            Story,
+        ),
+        ({"app.Remark": {"VIA": "proxy"}}, ("proxy",), StoryProxy),
+        ({"app.RemarkProxy": {"VIA": "restaurant"}}, ("restaurant",), Restaurant),
+    ],
+)
+def test_via_is_followed_to_its_end(settings, options, path, end):
+    enforce(settings, options)
+    model = apps.get_model(next(iter(options)))
+    assert ties(model) == [(path, end)]
+
+
+def test_a_model_with_via_has_no_lock_of_its_own_to_begin_with(settings):
+    enforce(settings, {"app.Correction": {"VIA": "story"}})
+    (family,) = families_of(Correction)
+    assert family.policies == ()
+    assert families_of(Story) == []
+
+
+def test_many_to_many_relations_of_enforced_models_are_tied_to_them(settings):
+    enforce(settings, ["app.Story"])
+    assert ties(Story.tags.through) == [(("story",), Story)]
+    assert ties(Story.authors.through) == [(("story",), Story)]
+    assert ties(Story.related.through) == [(("from_story",), Story), (("to_story",), Story)]
+    enforce(settings, {"app.Story": {"EXEMPT_FIELDS": ["tags", "authors", "related"]}})
+    assert ties(Story.tags.through) == ties(Story.authors.through) == []
+    assert ties(Story.related.through) == []
+
+
+class TestExemptFields:
+    @pytest.mark.parametrize("name", ["section", "section_id"])
+    def test_a_foreign_key_is_meant_by_either_name(self, name):
+        policy = Policy(Story, exempt_fields=frozenset({name}))
+        assert policy.exempts(["section"])
+        assert policy.exempts(["section_id"])
+        assert not policy.exempts(["section", "photo"])
+
+    def test_no_fields_at_all_are_not_exempt(self):
+        policy = Policy(Story, exempt_fields=frozenset({"views"}))
+        assert not policy.exempts(None)
+        assert not policy.exempts([])
+
+    def test_names_of_relations_do_no_harm_to_columns(self):
+        policy = Policy(Group, exempt_fields=frozenset({"user_set"}))
+        assert not policy.exempts(["name"])

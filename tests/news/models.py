@@ -23,3 +23,13 @@ class Article(models.Model):
     section = models.ForeignKey(Section, null=True, on_delete=models.CASCADE)
     photo = models.ForeignKey(Photo, null=True, on_delete=models.SET_NULL)
     tags = models.ManyToManyField(Tag)
+
+
+class Correction(models.Model):
+    article = models.ForeignKey(Article, null=True, on_delete=models.CASCADE)
+    text = models.TextField(default="")
+
+
+class Reply(models.Model):
+    correction = models.ForeignKey(Correction, on_delete=models.CASCADE)
+    text = models.TextField(default="")

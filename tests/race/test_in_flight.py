@@ -5,25 +5,24 @@ they differ, an acknowledged write was overwritten by somebody who had not seen 
 controls take one protection away and must see just that.
 """
 
-import sys
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from threading import Event, Thread
+from threading import Event
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.db.models.signals import pre_save
 
-from lock_tokens import locking, verdicts
-from lock_tokens.enforcement import guard, holding, locked, receivers
-from lock_tokens.exceptions import LockTokensError, ObjectLocked
+from lock_tokens import batches, locking, verdicts
+from lock_tokens.enforcement import guard, holding, locked, saves
+from lock_tokens.exceptions import ObjectLocked
 from lock_tokens.models import LockableModel, LockToken
 from tests.app.models import Article
+from tests.race import players
+from tests.race.players import play
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Seconds that one side gives the other for what it must not be able to do.
-PATIENCE = 0.7
 # A share of the timeout that no lock here has ever lost.
 NEVER = -1000
 
@@ -52,39 +51,6 @@ def expired_token(article):
     lock.locked_at -= timedelta(days=1)
     lock.save()
     return token
-
-
-class Worker(Thread):
-    """Runs ``work`` on a connection of its own; ``refused`` is the refusal it got, if any."""
-
-    def __init__(self, work):
-        super().__init__()
-        self.work = work
-        self.refused = None
-        self.error = None
-
-    def run(self):
-        try:
-            self.work()
-        except LockTokensError as error:
-            self.refused = error
-        except BaseException as error:
-            self.error = error
-        finally:
-            connections.close_all()
-
-
-def play(*works):
-    """Run the works at once; return how many were acknowledged."""
-    workers = [Worker(work) for work in works]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=30)
-        assert not worker.is_alive(), "a writer hangs"
-        if worker.error:
-            raise worker.error
-    return sum(worker.refused is None for worker in workers)
 
 
 @contextmanager
@@ -123,7 +89,7 @@ def taken_in_flight(pk, token, block=nullcontext, *, by_force=False):
 
     def alice_pauses():
         judged.set()
-        taken.wait(PATIENCE)
+        taken.wait(players.PATIENCE)
 
     def bob():
         article = Article.objects.get(pk=pk)
@@ -135,7 +101,7 @@ def taken_in_flight(pk, token, block=nullcontext, *, by_force=False):
             taken.set()
             article.title = "bob"
             article.view_count += 1
-            alice_done.wait(PATIENCE)
+            alice_done.wait(players.PATIENCE)
             article.save()
 
     save = alice_saves(pk, token, block)
@@ -172,7 +138,7 @@ def stale_writer(pk, token, block=nullcontext):
             article.view_count += 1
             article.save()
             written.set()
-            judged.wait(PATIENCE)
+            judged.wait(players.PATIENCE)
 
     save = alice_saves(pk, token, block)
 
@@ -235,13 +201,26 @@ def test_who_takes_a_lock_waits_for_a_writer_without_one(article, respect):
 # SQLite has one write lock and no row lock that could be taken away.
 if connection.vendor != "sqlite":
 
+    def test_a_lock_that_is_taken_just_before_the_look_is_respected(article, respect, monkeypatch):
+        reserve = batches.reserve
+
+        def lose_and_reserve(targets):
+            monkeypatch.undo()
+            play(lambda: LockableModel.lock(Article.objects.get(pk=article.pk)))
+            return reserve(targets)
+
+        monkeypatch.setattr(batches, "reserve", lose_and_reserve)
+        with pytest.raises(ObjectLocked) as caught:
+            article.save()
+        assert caught.value.lock is not None
+
     class TestNegativeControls:
         """Without the row lock or the transaction, the same interleaving loses an update."""
 
         @pytest.fixture(autouse=True)
         def time_enough(self, monkeypatch):
             # Here the other side can do it, and is waited for however busy the machine is.
-            monkeypatch.setattr(sys.modules[__name__], "PATIENCE", 15)
+            monkeypatch.setattr(players, "PATIENCE", players.TIME_ENOUGH)
 
         @pytest.fixture(autouse=True)
         def no_renewal(self, monkeypatch):
@@ -259,8 +238,8 @@ if connection.vendor != "sqlite":
         def test_with_a_look_outside_the_transaction_of_the_write_an_update_is_lost(
             self, article, expired_token, monkeypatch, scenario
         ):
-            monkeypatch.setattr(receivers, "_transaction", lambda using: nullcontext())
-            monkeypatch.setattr(guard, "require_transaction", lambda subject: None)
+            monkeypatch.setattr(saves, "transaction_for", lambda using: nullcontext())
+            monkeypatch.setattr(guard, "require_transaction", lambda label, pk, using: None)
             monkeypatch.setattr(locking, "hold", self.hold_in_a_transaction_of_its_own)
             assert scenario(article.pk, expired_token) == (2, 1)
 
@@ -270,20 +249,5 @@ if connection.vendor != "sqlite":
                 return hold(target)
 
         def test_without_shutting_others_out_an_update_is_lost(self, article, respect, monkeypatch):
-            monkeypatch.setattr(locking, "shut_out", lambda target: None)
+            monkeypatch.setattr(batches, "reserve", lambda targets: (batches.hold(targets), []))
             assert unlocked_writer(article.pk) == (2, 1)
-
-        def test_a_lock_that_is_taken_after_the_look_is_respected(
-            self, article, respect, monkeypatch
-        ):
-            hold = locking.hold
-
-            def hold_and_lose(target):
-                found = hold(target)
-                play(lambda: LockableModel.lock(Article.objects.get(pk=target.pk)))
-                return found
-
-            monkeypatch.setattr(locking, "hold", hold_and_lose)
-            with pytest.raises(ObjectLocked) as caught:
-                article.save()
-            assert caught.value.lock is not None

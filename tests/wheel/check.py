@@ -35,7 +35,11 @@ def check_contents(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     expect("files in the wheel", packaged, sources)
-    required = {line.split(": ")[1] for line in metadata if line.startswith("Requires-Dist: ")}
+    required = {
+        line.split(": ")[1]
+        for line in metadata
+        if line.startswith("Requires-Dist: ") and "extra ==" not in line
+    }
     expect("requirements", required, REQUIREMENTS)
     expect("license", {info + "licenses/LICENSE"} & names, {info + "licenses/LICENSE"})
     translations = {name.removesuffix(".po") for name in packaged if name.endswith(".po")}
