@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from types import CoroutineType, FrameType
+from typing import Any
 
 # The packages through which a write comes from the project's code to the guard.
 BETWEEN = {
@@ -21,6 +23,8 @@ BETWEEN = {
 }
 # Who called this was serving a request, not asking for a write.
 SERVING = "django.core.handlers"
+# How often, a millisecond apart, a coroutine is looked for that has just handed over.
+ATTEMPTS = 20
 
 
 def caller() -> str | None:
@@ -55,12 +59,20 @@ def _frames_waiting_for(frame: FrameType) -> list[FrameType]:
     loop, call = frame.f_locals.get("loop"), frame.f_locals.get("self")
     if not isinstance(loop, asyncio.AbstractEventLoop):
         return []
-    for task in asyncio.all_tasks(loop):
-        found: list[FrameType] = []
-        coroutine: object = task.get_coro()
-        while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
-            found.insert(0, coroutine.cr_frame)
-            coroutine = coroutine.cr_await
-        if found and found[0].f_locals.get("self") is call:
-            return found
+    for _ in range(ATTEMPTS):
+        for task in asyncio.all_tasks(loop):
+            found = _frames_of(task)
+            if found and found[0].f_locals.get("self") is call:
+                return found
+        # It may not have begun to wait yet.
+        time.sleep(0.001)
     return []
+
+
+def _frames_of(task: asyncio.Task[Any]) -> list[FrameType]:
+    found: list[FrameType] = []
+    coroutine: object = task.get_coro()
+    while isinstance(coroutine, CoroutineType) and coroutine.cr_frame is not None:
+        found.insert(0, coroutine.cr_frame)
+        coroutine = coroutine.cr_await
+    return found
