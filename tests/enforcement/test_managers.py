@@ -3,10 +3,12 @@
 import pytest
 from django.core import serializers
 from django.core.management import call_command
+from django.db import transaction
+from django.db.models import Model
 
-from lock_tokens.enforcement import suspended
+from lock_tokens.enforcement import locked, suspended
 from lock_tokens.exceptions import LockRequired
-from tests.app.models import Shelf, Story, Tag
+from tests.app.models import Correction, Shelf, Story, Tag
 
 pytestmark = pytest.mark.django_db
 
@@ -59,3 +61,19 @@ def test_nothing_of_a_fixture_lasts(related):
     with pytest.raises(LockRequired):
         deserialized.object.tags.set([])
     assert story.tags.count() == 1
+
+
+def test_a_delete_that_goes_round_the_wrapped_one_is_judged_by_its_signal(settings):
+    settings.LOCK_TOKENS = {
+        "ENFORCED_MODELS": {"app.Story": {}, "app.Correction": {"VIA": "story"}}
+    }
+    story = Story.objects.create(slug="a")
+    with locked(story):
+        correction = Correction.objects.create(story=story)
+    for obj in (correction, story):
+        with pytest.raises(LockRequired), transaction.atomic():
+            Model.delete(obj)
+    with locked(story):
+        Model.delete(correction)
+        Model.delete(story)
+    assert not Story.objects.exists()
