@@ -18,10 +18,11 @@ from django.db.models import Model
 from lock_tokens.enforcement import context, guard, subjects
 from lock_tokens.enforcement.created import note_created
 from lock_tokens.enforcement.policy import Family, families_of
+from lock_tokens.enforcement.refusing import Refusal, refuse
 from lock_tokens.enforcement.subjects import Saved, Subject
 from lock_tokens.enforcement.transactions import transaction_for
 from lock_tokens.exceptions import LockRequired
-from lock_tokens.targets import Target, target_for
+from lock_tokens.targets import Target, root_of, target_for
 
 
 def unwrapped(
@@ -111,15 +112,21 @@ class Save:
         """Refuse a save that a receiver of ``pre_save`` made one of another row, or moved."""
         now = self._place()
         if any(_differ(was, now.get(name, was)) for name, was in self.place.items()):
+            self._refuse_moved()
+
+    def _refuse_moved(self) -> None:
+        model, name = type(self.instance), subjects.row_name(self.instance)
+        error = LockRequired(
+            f"{name} was not written: a receiver of pre_save changed its key, or the foreign key "
+            "to what protects it, after it was judged. Override save() to do so.",
+            model_label=model._meta.label,
+            pk=self.instance.pk,
+        )
+        only = all(family.report_only for family in families_of(model))
+        if not only:
             # It is written already, and must not stay.
             transaction.set_rollback(True, using=self.using)
-            name = subjects.row_name(self.instance)
-            raise LockRequired(
-                f"{name} was not written: a receiver of pre_save changed its key, or the foreign "
-                "key to what protects it, after it was judged. Override save() to do so.",
-                model_label=self.instance._meta.label,
-                pk=self.instance.pk,
-            )
+        refuse([Refusal(error, root_of(model), self.instance.pk, self.using, only)])
 
     def created(self) -> Iterator[Target]:
         """Yield the objects that the save has created."""

@@ -19,6 +19,7 @@ from django.db import router, transaction
 from django.db.models import Model, QuerySet
 
 from lock_tokens import locking
+from lock_tokens.batches import in_order
 from lock_tokens.enforcement.blocks import Block, Entry, in_blocks
 from lock_tokens.enforcement.context import State, current
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken
@@ -180,7 +181,7 @@ class Taking(Block):
         taken: list[tuple[Target, str]] = []
         try:
             with _savepoints(set(targets)):
-                for target in sorted(set(targets), key=lambda target: target.order):
+                for target in in_order(targets):
                     tokens[target] = self._take(state, target, taken)
                 self.confirm(objects, targets)
         except BaseException:

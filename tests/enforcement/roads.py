@@ -340,6 +340,11 @@ FREE: list[Road] = [
 UNCOVERED: list[tuple[str, str]] = [
     ('cursor.execute("UPDATE …")', "raw SQL, and other programs"),
     ("QuerySet(Story).update(…)", "a queryset that no manager made"),
+    ("QuerySet(Story)._raw_delete(…)", "the same; through a manager it is guarded"),
+    (
+        "Model.save_base(Story.tags.through(…))",
+        "past the guarded method, and Django sends no signal for an automatic model between",
+    ),
     ("on_delete=DB_CASCADE", "what the database does by itself (Django 6.1)"),
     ('apps.get_model("app", "Story")', "the historical models of migrations"),
     ("loaddata", "fixtures, by intent (raw=True)"),

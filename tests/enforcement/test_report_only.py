@@ -581,3 +581,21 @@ def test_a_write_that_is_refused_in_earnest_is_told_by_its_line_too(story, setti
     with pytest.raises(LockRequired):
         story.delete()  # in earnest
     assert logged() == [f"LockRequired: app.Story {story.pk}, by {line_of('in earnest')}"]
+
+
+def test_a_receiver_that_moves_the_row_is_told_and_not_refused(settings, heard, story):
+    settings.LOCK_TOKENS = {
+        "ENFORCED_MODELS": {"app.Correction": {"REPORT_ONLY": True, "VIA": "story"}}
+    }
+    other = Story.objects.create(slug="other")
+
+    def move(instance, **kwargs):
+        instance.story = other
+
+    pre_save.connect(move, sender=Correction)
+    try:
+        Correction(story=story).save()
+    finally:
+        pre_save.disconnect(move, sender=Correction)
+    assert Correction.objects.filter(story=other).exists()
+    assert "a receiver of pre_save changed its key" in str(heard[-1]["error"])
