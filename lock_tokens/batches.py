@@ -32,10 +32,11 @@ def hold(targets: Iterable[Target]) -> dict[Target, Lock]:
 
     Targets without a lock are left out. Statements: 1.
     """
-    wanted = in_order(targets)
+    wanted = list(targets)
     if len(wanted) == 1:
         lock = locking.hold(wanted[0])
         return {wanted[0]: lock} if lock else {}
+    wanted = in_order(wanted)
     if not wanted:
         return {}
     using = wanted[0].using
@@ -97,8 +98,7 @@ def renew(locks: dict[Target, Lock]) -> None:
     moment = connections[using].ops.adapt_datetimefield_value(locked_at)
     _execute(using, *_statements(using).renew([lock.id for lock in locks.values()], moment))
     for target, lock in locks.items():
-        facts = locking.Lease(locked_at, lock.timeout).facts()
-        locking.announce(signals.lock_renewed, target, facts)
+        locking.announce(signals.lock_renewed, target, locking.Lease(locked_at, lock.timeout))
 
 
 def discard(using: str, ids: Sequence[int]) -> None:

@@ -61,7 +61,14 @@ class LockTokensError(Exception):
         self.pk = pk
         self.lock = lock
         self.message = message
-        super().__init__(self.describe(lock))
+        # Put into words when they are asked for: most refusals are handled, not read.
+        super().__init__()
+
+    def __str__(self) -> str:
+        return self.describe(self.lock)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def describe(self, lock: LockFacts | None) -> str:
         """Return the message for a developer or a program that may know ``lock``."""
@@ -140,9 +147,6 @@ class WriteRefused(LockTokensError, PermissionDenied):  # noqa: N818
         if len(self.refused) > 1:
             text = f"{self._describe_many()} {text}"
         return text
-
-    def __str__(self) -> str:
-        return self.describe(self.lock)
 
     def _describe_many(self) -> str:
         values = {"count": len(self.refused), "objects": names_of(self.refused)}

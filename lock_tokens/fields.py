@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey
-from django.db import models
+from django.db import models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -72,6 +72,9 @@ class _CompositeAware:
         return getattr(self._descriptor, name)
 
     def __set__(self, instance: models.Model, value: models.Model | None) -> None:
+        if value is not None and instance._state.adding:
+            # A lock lives beside its object, whatever else it was given before.
+            instance._state.db = router.db_for_write(type(value), instance=value)
         self._descriptor.__set__(instance, value)
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:

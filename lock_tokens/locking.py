@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
@@ -22,11 +23,11 @@ from django.db import OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.dispatch import Signal
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from lock_tokens import settings, signals
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, LockFacts
-from lock_tokens.statements import read_with_holder, statements_for
+from lock_tokens.statements import Taking, read_with_holder, statements_for
 from lock_tokens.targets import Target
 
 logger = logging.getLogger("lock_tokens")
@@ -35,6 +36,16 @@ logger = logging.getLogger("lock_tokens")
 ATTEMPTS = 5
 # The code of MariaDB's "Deadlock found when trying to get lock".
 DEADLOCK = 1213
+# Those of PostgreSQL and MariaDB for having waited longer than allowed for another transaction.
+TIMED_OUT = ("55P03", 1205)
+SQLITE_BUSY = "database is locked"
+# The modes of transactions on SQLite that begin with the write lock.
+IMMEDIATE = ("IMMEDIATE", "EXCLUSIVE")
+BUSY_ADVICE = (
+    "The database is locked: another connection kept it from being written for longer than the "
+    "timeout in its OPTIONS, or this transaction had read what the other one then changed. Keep "
+    "transactions short, raise the timeout, and set transaction_mode to IMMEDIATE there."
+)
 
 
 def now() -> datetime:
@@ -124,23 +135,29 @@ def row_lock(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Lock:
     """Make a Lock of the columns ``statements.ROW``, and the holder's name if it was joined."""
     id_, token, locked_at, timeout, locked_by_id, *holder = row
     if isinstance(locked_at, str):
-        locked_at = parse_datetime(locked_at)
-    if django_settings.USE_TZ and timezone.is_naive(locked_at):
-        locked_at = timezone.make_aware(locked_at, connection.timezone)
-    user = _user_field().to_python(locked_by_id)
-    return Lock(locked_at, timeout, id_, token, user, *holder)
+        locked_at = datetime.fromisoformat(locked_at)
+    if locked_at.tzinfo is None and django_settings.USE_TZ:
+        locked_at = locked_at.replace(tzinfo=connection.timezone)
+    if locked_by_id is not None:
+        locked_by_id = _user_field().to_python(locked_by_id)
+    return Lock(locked_at, timeout, id_, token, locked_by_id, *holder)
 
 
 def insert_params(connection: BaseDatabaseWrapper, target: Target, new: NewLock) -> list[Any]:
-    moment = connection.ops.adapt_datetimefield_value
+    locked_at = created = connection.ops.adapt_datetimefield_value(new.locked_at)
+    if new.created is not None:
+        created = connection.ops.adapt_datetimefield_value(new.created)
+    by = new.locked_by_id
+    if by is not None:
+        by = _user_field().get_db_prep_value(by, connection)
     return [
         new.token,
         target.content_type_id,
         target.key,
-        moment(new.locked_at),
+        locked_at,
         new.timeout,
-        _user_field().get_db_prep_value(new.locked_by_id, connection),
-        moment(new.created or now()),
+        by,
+        created,
     ]
 
 
@@ -152,27 +169,77 @@ def _run(
             cursor.execute(sql, params)
             return list(cursor.fetchall())
     except OperationalError as error:
+        if connection.vendor == "sqlite" and error.args == (SQLITE_BUSY,):
+            raise OperationalError(BUSY_ADVICE) from error
         # MariaDB locks the gap beside a key too, so those who take the locks of neighbouring
         # objects can deadlock. Outside a transaction this statement is all that is undone then.
-        alone = not connection.in_atomic_block and connection.get_autocommit()
-        if error.args[:1] != (DEADLOCK,) or not alone or attempts == 1:
+        if _code_of(error) != DEADLOCK or _is_in_transaction(connection) or attempts == 1:
             raise
     return _run(connection, sql, params, attempts - 1)
 
 
-def _written(rows: list[Any], new: NewLock, *extra: Any) -> Lock | None:
-    # MariaDB returns the row that was in the way; only one with our token is ours.
+def _code_of(error: OperationalError) -> Any:
+    """Return the code of the database for ``error``."""
+    cause = error.__cause__
+    # As psycopg 3 and 2 name it; mysqlclient gives it as the first argument.
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or error.args[0]
+
+
+def _is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    return connection.in_atomic_block or not connection.get_autocommit()
+
+
+def _contend(
+    connection: BaseDatabaseWrapper, target: Target, taking: Taking, params: Sequence[Any]
+) -> list[Any]:
+    """Run the statement that takes a lock; who waits too long for another transaction is refused.
+
+    That transaction may have taken the lock, or removed it, without having ended yet.
+    """
+    within = _is_in_transaction(connection)
+    # PostgreSQL lets nothing more be done in a transaction after an error.
+    keeping = within and connection.vendor == "postgresql"
+    try:
+        with transaction.atomic(using=target.using) if keeping else nullcontext():
+            rows = _run(connection, taking.within if within else taking.alone, params)
+            return [row for row in rows if row[0] is not None]
+    except OperationalError as error:
+        code = _code_of(error)
+        if code in TIMED_OUT:
+            message = _("%(object)s is being locked or unlocked by a transaction that goes on.")
+        elif code == DEADLOCK:
+            if connection.in_atomic_block:
+                # The database has undone it, so nothing more may be done in it.
+                transaction.set_rollback(True, using=target.using)
+            message = _("%(object)s was not locked: a deadlock ended the transaction; begin anew.")
+        else:
+            raise
+        message %= {"object": f"{target.label} {target.pk}"}
+        raise AlreadyLockedError(message, model_label=target.label, pk=target.pk) from error
+
+
+def _written(rows: list[Any], new: NewLock) -> Lock | None:
+    # MariaDB returns the row that is in the way; only one with our token is ours.
     if rows and rows[0][1] == new.token:
         return Lock(new.locked_at, new.timeout, rows[0][0], new.token, new.locked_by_id)
     return None
 
 
-def announce(signal: Signal, target: Target, facts: LockFacts | None, **extra: Any) -> None:
+def announce(
+    signal: Signal, target: Target, lock: Lease, *, previous: Lease | None = None, **extra: Any
+) -> None:
     if signal.has_listeners(target.model):
+        if previous:
+            extra["previous"] = previous.facts()
         # Robust: the lock is committed by then, its taker must not lose the token to a listener.
         # The signal itself, as on_commit(robust=True) of Django 5.2 fails to log a partial.
         send = partial(
-            signal.send_robust, target.model, pk=target.pk, using=target.using, lock=facts, **extra
+            signal.send_robust,
+            target.model,
+            pk=target.pk,
+            using=target.using,
+            lock=lock.facts(),
+            **extra,
         )
         transaction.on_commit(send, using=target.using)
 
@@ -203,18 +270,19 @@ def insert(target: Target, new: NewLock) -> Lock:
     params = insert_params(connection, target, new)
     held = None
     for _attempt in range(ATTEMPTS):
-        if lock := _written(_run(connection, sql.insert, params), new):
-            announce(signals.object_locked, target, lock.facts())
+        rows = _contend(connection, target, sql.insert, params)
+        if lock := _written(rows, new):
+            announce(signals.object_locked, target, lock)
             return lock
-        held = read(target, with_holder=True)
+        held = _named(row_lock(connection, rows[0])) if rows else read(target, with_holder=True)
         if held is None:
             continue
         if not held.has_expired():
             break
         condition = _replace_condition(connection, target, held)
-        if lock := _written(_run(connection, sql.replace, [*params, *condition]), new):
-            previous = held.facts()
-            announce(signals.lock_taken_over, target, lock.facts(), previous=previous)
+        rows = _contend(connection, target, sql.replace, [*params, *condition])
+        if lock := _written(rows, new):
+            announce(signals.lock_taken_over, target, lock, previous=held)
             return lock
     raise AlreadyLockedError(
         model_label=target.label,
@@ -255,7 +323,7 @@ def renew(target: Target, token: str, *, timeout: int | None = None) -> Lease:
     if not seconds:
         raise InvalidToken(model_label=target.label, pk=target.pk)
     lease = Lease(locked_at, seconds)
-    announce(signals.lock_renewed, target, lease.facts())
+    announce(signals.lock_renewed, target, lease)
     return lease
 
 
@@ -267,8 +335,7 @@ def release(target: Target, token: str) -> bool:
     sql = statements_for(connection.vendor).release
     rows = _run(connection, sql, [target.content_type_id, target.key, token])
     if rows:
-        facts = row_lock(connection, rows[0]).facts()
-        announce(signals.object_unlocked, target, facts)
+        announce(signals.object_unlocked, target, row_lock(connection, rows[0]))
     return bool(rows)
 
 
@@ -285,18 +352,43 @@ def break_lock(target: Target, *, by: Any = None, reason: str = "") -> Lock | No
     lock = remove(target)
     if lock:
         logger.info("The lock of %s %s was broken by %s: %s", target.label, target.pk, by, reason)
-        announce(signals.lock_broken, target, lock.facts(), by=by, reason=reason)
+        announce(signals.lock_broken, target, lock, by=by, reason=reason)
     return lock
 
 
 def read(target: Target, *, with_holder: bool = False) -> Lock | None:
-    """Return the object's lock, live or expired, or ``None``. Statements: 1."""
+    """Return the object's lock, live or expired, or ``None``.
+
+    Statements: 1; with the holder, 2 where users are in another database.
+    """
     connection = connections[target.using]
-    sql = statements_for(connection.vendor).read
-    if with_holder and router.allow_migrate_model(target.using, get_user_model()):
-        sql = read_with_holder(connection.ops.quote_name, get_user_model())
+    users = get_user_model() if with_holder else None
+    joined = users is not None and router.db_for_write(users) == target.using
+    plain = statements_for(connection.vendor).read
+    sql = _read_with_holder(target.using, users) if joined else plain
     rows = _run(connection, sql, [target.content_type_id, target.key])
-    return row_lock(connection, rows[0]) if rows else None
+    lock = row_lock(connection, rows[0]) if rows else None
+    # Users in another database are not those of the same keys here.
+    return _named(lock) if lock and users and not joined else lock
+
+
+def _named(lock: Lock) -> Lock:
+    """Return ``lock`` with the name of its holder. Statements: 1 if it has one."""
+    if lock.locked_by_id is None:
+        return lock
+    return replace(lock, holder=user_names([lock.locked_by_id]).get(lock.locked_by_id))
+
+
+@cache
+def _read_with_holder(using: str, users: Any) -> str:
+    return read_with_holder(connections[using].ops.quote_name, users)
+
+
+def user_names(keys: Iterable[Any]) -> dict[Any, str]:
+    """Return the names of the users with these keys, by key. Statements: 1."""
+    users = get_user_model()
+    found = users._base_manager.using(router.db_for_write(users)).filter(pk__in=keys)
+    return dict(found.values_list("pk", users.USERNAME_FIELD))
 
 
 def hold(target: Target) -> Lock | None:
@@ -305,9 +397,20 @@ def hold(target: Target) -> Lock | None:
     Until then nobody can take it over, renew, release or break it; call it in a transaction.
     """
     connection = connections[target.using]
-    sql = statements_for(connection.vendor).hold
-    rows = _run(connection, sql, [target.content_type_id, target.key])
+    sql = statements_for(connection.vendor)
+    statement = sql.read if _has_write_lock(connection) else sql.hold
+    rows = _run(connection, statement, [target.content_type_id, target.key])
     return row_lock(connection, rows[0]) if rows else None
+
+
+def _has_write_lock(connection: Any) -> bool:
+    """Tell whether this is SQLite and its one write lock was taken when the transaction began."""
+    return (
+        connection.vendor == "sqlite"
+        and connection.in_atomic_block
+        and connection.commit_on_exit
+        and connection.transaction_mode in IMMEDIATE
+    )
 
 
 def is_locked(target: Target) -> bool:

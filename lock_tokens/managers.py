@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 
 class LockTokenQuerySet(models.QuerySet["LockToken"]):
+    if TYPE_CHECKING:
+        _db: str | None
+        _hints: dict[str, Any]
+
+    @property
+    def db(self) -> str:
+        """The database to ask: never a replica, which does not know yet what it is asked."""
+        return self._db or router.db_for_write(self.model, **self._hints)
+
+    def create(self, **kwargs: Any) -> LockToken:
+        """Take the lock that ``kwargs`` describe, beside its object; as ``LockToken.save``."""
+        lock = self.model(**kwargs)
+        lock.save(force_insert=True, using=self._db)
+        return lock
+
     def live(self) -> LockTokenQuerySet:
         """Keep the locks that nobody else may take over now."""
         return self.filter(expires_at__gt=locking.now())
@@ -117,8 +132,10 @@ class LockableModelManager(models.Manager[Any]):
         Statements: 3.
         """
         model = self.model
-        using = self._db or router.db_for_write(model)
-        objects = self.using(using)
+        objects: Any = self.get_queryset()
+        # Of related objects, the hints say whose they are.
+        using = self._db or router.db_for_write(model, **objects._hints)
+        objects = objects.using(using)
         pk = objects.values_list("pk", flat=True).get(**lookup)
         target = target_for(model, pk, using)
         lock = locking.acquire(target)
@@ -133,3 +150,8 @@ class LockableModelManager(models.Manager[Any]):
 
 def _without_pk(lookup: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in lookup.items() if name != "pk"}
+
+
+def written(queryset: Any) -> Any:
+    """Return ``queryset`` in the database where its objects are written, unless it names one."""
+    return queryset.using(queryset._db or router.db_for_write(queryset.model, **queryset._hints))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
-from django.db.models import Model
+from django.db import router, transaction
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
 from lock_tokens import batches, locking, verdicts
 from lock_tokens.exceptions import AlreadyLockedError, LockTokensError
+from lock_tokens.managers import written
 from lock_tokens.responses import finish, refusal, tell
 from lock_tokens.sessions import lock_for_session, session_key_of
 from lock_tokens.targets import Target, target_of
@@ -37,6 +38,13 @@ class LocksObjectMixin(Base):
 
     # Seconds; None is the timeout in force for the model.
     lock_timeout: int | None = None
+
+    def get_object(self, queryset: QuerySet[Any] | None = None) -> Any:
+        """Read the object where it is written: a replica may have an old version of it."""
+        queryset = self.get_queryset() if queryset is None else queryset
+        obj = super().get_object(written(queryset))
+        using = router.db_for_write(type(obj), instance=obj)
+        return obj if obj._state.db == using else super().get_object(queryset.using(using))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method == "GET":
@@ -78,7 +86,7 @@ class LocksObjectMixin(Base):
         if lock is None or not verdicts.allows(lock, tokens):
             known = self._tokens.authenticated
             raise verdicts.refusals([Case(target, lock, tokens)], authenticated=known)[0]
-        if verdicts.wants_renewal(lock):
+        if verdicts.wants_renewal(lock, locking.now()):
             batches.renew({target: lock})
         return lock.token
 

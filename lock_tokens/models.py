@@ -90,26 +90,37 @@ class LockToken(models.Model):
         Raises ``AlreadyLockedError`` when another live lock is on the object, ``InvalidToken``
         when this lock was replaced or removed meanwhile.
         """
-        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        using = kwargs.get("using") or self._alias()
         if self._state.adding:
             self._insert(using)
         else:
             self._update(using, kwargs.get("update_fields"))
 
-    def get_locked_model(self) -> type[models.Model] | None:
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:
+        """Remove the row. ``unlock`` and ``break_lock`` tell others of it, this does not."""
+        return super().delete(using or self._alias(), keep_parents)
+
+    def _alias(self) -> str:
+        """Return the database of the lock, which is that of its object.
+
+        What a router says of LockToken may be true of another database's locks.
+        """
+        return self._state.db or router.db_for_write(type(self), instance=self)
+
+    def get_locked_model(self, using: str | None = None) -> type[models.Model] | None:
         """Return the model of the locked object, ``None`` when it is not installed any more."""
         content_type_id: int | None = self.locked_object_content_type_id
         if content_type_id is None:
             return None
-        types = ContentType.objects.db_manager(self._state.db)
+        types = ContentType.objects.db_manager(using or self._alias())
         return types.get_for_id(content_type_id).model_class()
 
     def get_target(self, using: str | None = None) -> Target:
         """Return what the lock is on; ``ValueError`` when that model is not installed any more."""
-        model = self.get_locked_model()
+        using = using or self._alias()
+        model = self.get_locked_model(using)
         if model is None:
             raise ValueError(f"{self.locked_object_content_type} names no installed model.")
-        using = using or router.db_for_write(type(self), instance=self)
         return target_for(model, self.locked_object_id, using)
 
     def _insert(self, using: str) -> None:

@@ -22,7 +22,10 @@ TOKEN = re.compile("[0-9a-f]{32}")
 
 def session_key_of(target: Target) -> str:
     """Return the name under which a session keeps the token of the lock on ``target``."""
-    return f"{target.model._meta.app_label}_{target.model._meta.model_name}_{target.key}"
+    name = f"{target.model._meta.app_label}_{target.model._meta.model_name}_{target.key}"
+    # The same key in another database is another object.
+    elsewhere = target.using != router.db_for_write(target.model)
+    return f"{target.using}:{name}" if elsewhere else name
 
 
 def get_session_key(obj: Model) -> str:
@@ -95,7 +98,10 @@ def release_all(session: SessionBase) -> None:
             for lock in LockToken.objects.using(using).filter(token_str__in=tokens):
                 # A model that is not installed any more must not keep anybody from logging out.
                 with suppress(ValueError):
-                    locking.release(lock.get_target(using), lock.token_str)
+                    target = lock.get_target(using)
+                    # A replica has the row too, and cannot delete it.
+                    if router.db_for_write(target.model, instance=lock) == using:
+                        locking.release(target, lock.token_str)
 
 
 def release_at_logout(request: Any, **kwargs: Any) -> None:

@@ -111,9 +111,13 @@ SPECS: dict[str, Spec] = {
 def raw() -> Mapping[str, Any]:
     """Return ``settings.LOCK_TOKENS`` as written, or raise ``ImproperlyConfigured``."""
     value = getattr(django_settings, "LOCK_TOKENS", {})
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise ImproperlyConfigured(f"LOCK_TOKENS must be a dict, not {value!r}.")
     return value
+
+
+# The value of each key that was last found to be right.
+_found_right: dict[str, Any] = {}
 
 
 class LockTokensSettings:
@@ -135,9 +139,11 @@ class LockTokensSettings:
         if spec is None:
             raise AttributeError(f"LOCK_TOKENS has no key {name!r}.")
         value = raw().get(name, spec.default)
-        problem = spec.problem(value)
-        if problem:
-            raise ImproperlyConfigured(f"LOCK_TOKENS[{name!r}] {problem}, not {value!r}.")
+        # Found right before; what is read is always what the setting is now.
+        if _found_right.get(name, _found_right) is not value:
+            if problem := spec.problem(value):
+                raise ImproperlyConfigured(f"LOCK_TOKENS[{name!r}] {problem}, not {value!r}.")
+            _found_right[name] = value
         return value
 
     @property
@@ -150,7 +156,8 @@ class LockTokensSettings:
     def timeout_for(self, model: type[Model]) -> int:
         """Return how many seconds a lock on an object of ``model`` stays live."""
         enforced = self.ENFORCED_MODELS
-        for ancestor in model.__mro__ if enforced else ():
+        timed = any("TIMEOUT" in options for options in enforced.values())
+        for ancestor in model.__mro__ if timed else ():
             label = getattr(getattr(ancestor, "_meta", None), "label_lower", "")
             own = enforced.get(label, {})
             if "TIMEOUT" in own:

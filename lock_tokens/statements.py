@@ -23,16 +23,30 @@ ROW = "id, token_str, locked_at, timeout, locked_by_id"
 BATCH_ROW = f"{ROW}, locked_object_content_type_id, locked_object_id"
 OBJECT = "locked_object_content_type_id = %s AND locked_object_id = %s"
 HELD = f"{OBJECT} AND token_str = %s"
+CONFLICT = "ON CONFLICT (locked_object_content_type_id, locked_object_id) DO"
+# Seconds that who wants a lock waits for a transaction that is taking or removing it.
+BOUND = 5
 INSERT = f"INSERT INTO {TABLE} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)"
 # What a replaced row takes over from the new one. The id is last: MariaDB assigns left to right.
 REPLACED = ("locked_at", "timeout", "locked_by_id", "created", "id")
 
 
+class Taking(NamedTuple):
+    """A statement that takes a lock, for use alone and within a transaction.
+
+    It waits no longer than ``BOUND`` for a transaction that has written the same lock, or than
+    the connection allows if that is less.
+    """
+
+    alone: str
+    within: str
+
+
 class Statements(NamedTuple):
     """One statement a verb; what each returns is what the verb reads from it."""
 
-    insert: str
-    replace: str
+    insert: Taking
+    replace: Taking
     renew: str
     release: str
     remove: str
@@ -41,15 +55,15 @@ class Statements(NamedTuple):
     is_live: str
 
 
-def _standard() -> Statements:
-    """PostgreSQL, and SQLite where it does not differ."""
-    conflict = "ON CONFLICT (locked_object_content_type_id, locked_object_id) DO"
+def _postgresql() -> Statements:
     assignments = ", ".join(f"{column} = EXCLUDED.{column}" for column in REPLACED)
     return Statements(
-        insert=f"{INSERT} {conflict} NOTHING RETURNING id, token_str",
+        insert=_bounded(f"{CONFLICT} NOTHING"),
         # EXCLUDED.id is the sequence's next value: a lock taken over is a new, higher row.
-        replace=f"{INSERT} {conflict} UPDATE SET token_str = EXCLUDED.token_str, {assignments} "
-        f"WHERE {TABLE}.id = %s AND {TABLE}.expires_at <= %s RETURNING id, token_str",
+        replace=_bounded(
+            f"{CONFLICT} UPDATE SET token_str = EXCLUDED.token_str, {assignments} "
+            f"WHERE {TABLE}.id = %s AND {TABLE}.expires_at <= %s"
+        ),
         renew=f"UPDATE {TABLE} SET locked_at = %s, timeout = COALESCE(%s, timeout) "
         f"WHERE {HELD} RETURNING timeout",
         release=f"DELETE FROM {TABLE} WHERE {HELD} RETURNING {ROW}",
@@ -60,13 +74,38 @@ def _standard() -> Statements:
     )
 
 
+def _bounded(conflict: str) -> Taking:
+    """Return the insertion whose wait ends: PostgreSQL by itself waits for ever."""
+    setting = "current_setting('lock_timeout')"
+    bound = (
+        f"set_config('lock_timeout', CASE {setting} WHEN '0' THEN '{BOUND}s' ELSE {setting} END, "
+        "true)"
+    )
+    source = f"INSERT INTO {TABLE} ({COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s"
+    return Taking(
+        # The setting ends with the transaction, which is this statement.
+        alone=f"{source} WHERE {bound} IS NOT NULL {conflict} RETURNING id, token_str",
+        # The transaction goes on with the setting that it had.
+        within=f"WITH was AS MATERIALIZED (SELECT {setting} AS bound, {bound}), "
+        f"new AS ({source} FROM was {conflict} RETURNING id, token_str) "
+        "SELECT new.id, new.token_str, set_config('lock_timeout', was.bound, true) "
+        "FROM was LEFT JOIN new ON true",
+    )
+
+
 def _sqlite() -> Statements:
-    return _standard()._replace(
-        # DO UPDATE could not draw a new AUTOINCREMENT id, REPLACE does. NOT EXISTS leaves it
-        # nothing to do when the object has any row but the one that was found expired.
-        replace=f"INSERT OR REPLACE INTO {TABLE} ({COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s "
+    # Who waits here waits for the whole database, as long as the connection's timeout says.
+    insert = f"{INSERT} {CONFLICT} NOTHING RETURNING id, token_str"
+    # DO UPDATE could not draw a new AUTOINCREMENT id, REPLACE does. NOT EXISTS leaves it nothing
+    # to do when the object has any row but the one that was found expired.
+    replace = (
+        f"INSERT OR REPLACE INTO {TABLE} ({COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s "
         f"WHERE NOT EXISTS (SELECT 1 FROM {TABLE} WHERE {OBJECT} "
-        "AND NOT (id = %s AND expires_at <= %s)) RETURNING id, token_str",
+        "AND NOT (id = %s AND expires_at <= %s)) RETURNING id, token_str"
+    )
+    return _postgresql()._replace(
+        insert=Taking(insert, insert),
+        replace=Taking(replace, replace),
         # There is one write lock and no FOR UPDATE. An update that changes nothing takes the
         # write lock, and waits for it, which a read that turns into a write later would not.
         hold=f"UPDATE {TABLE} SET token_str = token_str WHERE {OBJECT} RETURNING {ROW}",
@@ -83,11 +122,18 @@ def _mariadb() -> Statements:
     # Hides the token's own index from the optimizer: every statement has to lock the object's
     # index entry first and the row second, as an insert does. The other way round they deadlock.
     held = f"{OBJECT} AND CONCAT(token_str) = %s"
-    return _standard()._replace(
-        # Not INSERT IGNORE, whose shared lock on the duplicate deadlocks when two go on from it.
-        insert=f"{INSERT} ON DUPLICATE KEY UPDATE id = id RETURNING id, token_str",
-        replace=f"{INSERT} ON DUPLICATE KEY UPDATE token_str = IF(id = %s AND expires_at <= %s, "
-        f"VALUES(token_str), token_str), {follow} RETURNING id, token_str",
+    # Ends with the statement.
+    wait = f"LEAST({BOUND}, @@innodb_lock_wait_timeout)"
+    bounded = f"SET STATEMENT innodb_lock_wait_timeout = {wait} FOR {INSERT}"
+    # Not INSERT IGNORE, whose shared lock on the duplicate deadlocks when two go on from it.
+    insert = f"{bounded} ON DUPLICATE KEY UPDATE id = id RETURNING {ROW}"
+    replace = (
+        f"{bounded} ON DUPLICATE KEY UPDATE token_str = IF(id = %s AND expires_at <= %s, "
+        f"VALUES(token_str), token_str), {follow} RETURNING id, token_str"
+    )
+    return _postgresql()._replace(
+        insert=Taking(insert, insert),
+        replace=Taking(replace, replace),
         # An UPDATE has no RETURNING here; LAST_INSERT_ID carries the timeout out of it.
         renew=f"UPDATE {TABLE} SET locked_at = %s, "
         f"timeout = LAST_INSERT_ID(COALESCE(%s, timeout)) WHERE {held}",
@@ -217,7 +263,7 @@ def statements_for(vendor: str) -> Statements:
 
     Raises ``NotImplementedError`` for a database that is not supported.
     """
-    dialects = {"postgresql": _standard, "sqlite": _sqlite, "mysql": _mariadb}
+    dialects = {"postgresql": _postgresql, "sqlite": _sqlite, "mysql": _mariadb}
     if vendor not in dialects:
         raise NotImplementedError(f"django-lock-tokens does not support {vendor} databases.")
     return dialects[vendor]()
@@ -237,8 +283,64 @@ def read_with_holder(quote: Callable[[str], str], user: type[Model]) -> str:
     columns = ", ".join(f"l.{column}" for column in ROW.split(", "))
     name: Any = user._meta.get_field(user.USERNAME_FIELD)  # type: ignore[attr-defined]
     key: Any = user._meta.pk
+    # A join would take PostgreSQL longer to plan.
+    holder = (
+        f"SELECT u.{quote(name.column)} FROM {quote(user._meta.db_table)} u "
+        f"WHERE u.{quote(key.column)} = l.locked_by_id"
+    )
     return (
-        f"SELECT {columns}, u.{quote(name.column)} FROM {TABLE} l "
-        f"LEFT JOIN {quote(user._meta.db_table)} u ON u.{quote(key.column)} = l.locked_by_id "
+        f"SELECT {columns}, ({holder}) FROM {TABLE} l "
         "WHERE l.locked_object_content_type_id = %s AND l.locked_object_id = %s"
     )
+
+
+class ExpiredStatements:
+    """Removes a batch of expired locks, those that expired first first, as PostgreSQL has it."""
+
+    # From where the batch before ended: the index still has the entries of the rows removed.
+    BATCH = "expires_at >= %s AND expires_at <= %s ORDER BY expires_at LIMIT %s"
+    # ARRAY is read once, and rows that somebody holds are left to him.
+    remove = (
+        f"DELETE FROM {TABLE} WHERE id = ANY(ARRAY("
+        f"SELECT id FROM {TABLE} WHERE {BATCH} FOR UPDATE SKIP LOCKED)) RETURNING expires_at"
+    )
+
+
+class _SQLiteExpired(ExpiredStatements):
+    remove = (
+        f"DELETE FROM {TABLE} WHERE id IN (SELECT id FROM {TABLE} "
+        f"WHERE {ExpiredStatements.BATCH}) RETURNING expires_at"
+    )
+
+
+class MariaDBExpiredStatements(_MariaDBBatches):
+    """Finds a batch without locking anything, locks what nobody holds of it, and removes that.
+
+    Whoever takes a lock over locks the object's index entry first and the row second. A single
+    DELETE by expiry would lock them the other way round, and they would deadlock.
+    """
+
+    # Hides the index of the expiry from the optimizer.
+    EXPIRED = "COALESCE(l.expires_at) <= %s"
+    find = (
+        f"SELECT expires_at, id, locked_object_content_type_id, locked_object_id FROM {TABLE} "
+        "WHERE expires_at <= %s AND (expires_at > %s OR (expires_at = %s AND id > %s)) "
+        "ORDER BY expires_at, id LIMIT %s"
+    )
+
+    def hold_expired(
+        self, keys: Sequence[tuple[int, str]], newest: Any, skip: str = "SKIP LOCKED"
+    ) -> tuple[str, list[Any]]:
+        # One object a SELECT: the optimizer may read a join by another index than the object's.
+        one = f"(SELECT l.id FROM {TABLE} l WHERE {OBJECT} AND {self.EXPIRED} FOR UPDATE {skip})"
+        params = chain.from_iterable((type_, key, newest) for type_, key in keys)
+        return " UNION ALL ".join([one] * len(keys)), list(params)
+
+    def delete_expired(self, ids: Sequence[int], newest: Any) -> tuple[str, list[Any]]:
+        sql, params = self.delete(ids)
+        return f"{sql} WHERE {self.EXPIRED}", [*params, newest]
+
+
+def expired_statements_for(vendor: str) -> ExpiredStatements:
+    """Return the statements that remove expired locks, on a database that is not MariaDB."""
+    return _SQLiteExpired() if vendor == "sqlite" else ExpiredStatements()

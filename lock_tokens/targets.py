@@ -7,12 +7,13 @@ the root of the inheritance tree and the key of the root's row.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.contenttypes.models import ContentType, ContentTypeManager
 from django.core.exceptions import ValidationError
 from django.db import router
 from django.db.models import Field, Model
@@ -32,6 +33,10 @@ class Target:
     pk: Any = field(compare=False)
     # The class it was asked for by; its TIMEOUT applies.
     named: type[Model] = field(compare=False)
+
+    def __hash__(self) -> int:
+        # Text remembers its hash, and keys are what tells targets apart.
+        return hash(self.key)
 
     @property
     def label(self) -> str:
@@ -101,10 +106,25 @@ def target_for(model: type[Model], pk: Any, using: str) -> Target:
 
     Raises ``ValueError`` for a key that no row of ``model`` can have.
     """
+    return next(targets_for(model, (pk,), using))
+
+
+def targets_for(model: type[Model], pks: Iterable[Any], using: str) -> Iterator[Target]:
+    """Yield the target for each of ``pks``; as ``target_for``."""
     root = root_of(model)
-    key = key_for(root, pk)
-    content_type = ContentType.objects.db_manager(using).get_for_model(root)
-    return Target(using, content_type.pk, key, root, pk, model)
+    content_type = None
+    for pk in pks:
+        key = key_for(root, pk)
+        # Not before a key was found right: a wrong one costs no statement.
+        if content_type is None:
+            content_type = _types(using).get_for_model(root).pk
+        yield Target(using, content_type, key, root, pk, model)
+
+
+@cache
+def _types(using: str) -> ContentTypeManager:
+    # It remembers the content types of each database, and forgets them when Django says so.
+    return ContentType.objects.db_manager(using)
 
 
 def _has_key(obj: Model) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 
 from lock_tokens import settings
+from lock_tokens.locking import is_token, same_token
 from lock_tokens.sessions import session_key_of
 from lock_tokens.targets import Target
 
@@ -24,30 +27,56 @@ class Presented:
     target: Target | None = None
 
 
+class Tokens(list[Presented]):
+    """Tokens in hand that may speak for an object."""
+
+    def include(self, token: str) -> bool:
+        """Tell whether ``token``, that of a lock, is among them; in constant time."""
+        if len(self) > FEW:
+            return hashed(token) in self._hashes
+        # A list, not a generator: as many comparisons as tokens, whichever of them matches.
+        matching = [same_token(token, presented.token) for presented in self]
+        return any(matching)
+
+    @cached_property
+    def _hashes(self) -> set[bytes]:
+        return {hashed(each.token) for each in self if is_token(each.token)}
+
+
+NO_TOKENS = Tokens()
+# Up to so many tokens are compared one by one: more could be brought for as many objects.
+FEW = 8
+
+
+def hashed(token: str) -> bytes:
+    """Return what a set may look ``token`` up by: the time that takes tells nothing of it."""
+    return sha256(token.encode()).digest()
+
+
 class RequestTokens:
     """The tokens of one request, read when a write first asks for them."""
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
-        self._explicit: list[Presented] | None = None
+        self._explicit: Tokens | None = None
 
-    def presented_for(self, target: Target) -> list[Presented]:
+    def presented_for(self, target: Target) -> Tokens:
         """Return the explicit tokens; only if the request brings none, what the session has."""
         if self._explicit is None:
             tokens = explicit_tokens(self.request)
             if tokens is None:
                 return self._of_session(target)
-            self._explicit = [Presented(token) for token in tokens]
+            self._explicit = Tokens(map(Presented, tokens))
         return self._explicit
 
     def forget(self) -> None:
         """Present nothing any more: the request is over."""
-        self._explicit = []
+        self._explicit = NO_TOKENS
 
-    def _of_session(self, target: Target) -> list[Presented]:
+    def _of_session(self, target: Target) -> Tokens:
         session = getattr(self.request, "session", None)
         token = session.get(session_key_of(target)) if session is not None else None
-        return [Presented(token, target)] if isinstance(token, str) else []
+        return Tokens([Presented(token, target)] if isinstance(token, str) else ())
 
     @property
     def authenticated(self) -> bool:

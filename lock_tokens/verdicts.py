@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-
-from django.contrib.auth import get_user_model
-from django.db import router
 
 from lock_tokens import locking, settings
 from lock_tokens.exceptions import LockRequired, ObjectLocked, StaleToken, WriteRefused
 from lock_tokens.models import LockToken
 from lock_tokens.targets import Target
-from lock_tokens.tokens import Presented
+from lock_tokens.tokens import Presented, Tokens
 
 # A write with the valid token renews a lock of which a smaller share than this is left.
 RENEW_BELOW = 0.5
 
 
-def allows(lock: locking.Lock | None, tokens: Iterable[Presented]) -> bool:
+def allows(lock: locking.Lock | None, tokens: Tokens) -> bool:
     """Tell whether ``tokens`` have the valid one of ``lock``, the row of their object now."""
-    return lock is not None and lock.matches(presented.token for presented in tokens)
+    return lock is not None and tokens.include(lock.token)
 
 
-def wants_renewal(lock: locking.Lock) -> bool:
-    """Tell whether less than half of the time of ``lock`` is left."""
-    return lock.remaining() < timedelta(seconds=lock.timeout * RENEW_BELOW)
+def wants_renewal(lock: locking.Lock, moment: datetime) -> bool:
+    """Tell whether at ``moment`` less than half of the time of ``lock`` is left."""
+    return lock.expires_at - moment < timedelta(seconds=lock.timeout * RENEW_BELOW)
 
 
 class Case(NamedTuple):
@@ -70,7 +67,6 @@ def _refusal(
 
 def _holders(cases: Sequence[Case]) -> dict[Any, str]:
     """Return the user names of those who hold the locks, by their keys."""
-    users = get_user_model()
     keys = {
         case.lock.locked_by_id
         for case in cases
@@ -78,11 +74,7 @@ def _holders(cases: Sequence[Case]) -> dict[Any, str]:
     }
     if not keys or not settings.current.SHOW_HOLDER:
         return {}
-    using = cases[0].target.using
-    if not router.allow_migrate_model(using, users):
-        return {}
-    found = users._base_manager.using(using).filter(pk__in=keys)
-    return dict(found.values_list("pk", users.USERNAME_FIELD))
+    return locking.user_names(keys)
 
 
 def _tokens_of_no_lock(cases: Sequence[Case]) -> set[str]:

@@ -1,5 +1,6 @@
 """Objects with keys of every shape, and the helpers that the package ships for tests."""
 
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from uuid import UUID
 
@@ -76,6 +77,10 @@ def lock():
 OF_TRANSACTIONS = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
+def _counted(captured):
+    return [query["sql"] for query in captured if not query["sql"].startswith(OF_TRANSACTIONS)]
+
+
 @pytest.fixture
 def count_statements():
     """Count the statements of a call, but not those that begin and end transactions."""
@@ -83,6 +88,20 @@ def count_statements():
     def count(call):
         with CaptureQueriesContext(connection) as captured:
             call()
-        return sum(not query["sql"].startswith(OF_TRANSACTIONS) for query in captured)
+        return len(_counted(captured))
 
     return count
+
+
+@pytest.fixture
+def assert_statements():
+    """Assert that a block costs just so many statements, transactions not counted."""
+
+    @contextmanager
+    def check(expected):
+        with CaptureQueriesContext(connection) as captured:
+            yield
+        found = _counted(captured)
+        assert len(found) == expected, found
+
+    return check

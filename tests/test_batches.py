@@ -72,15 +72,15 @@ class TestHold:
         assert found == locking.read(target)
         assert (found.timeout, found.locked_by_id) == (7, alice.pk)
 
-    def test_of_nothing_is_nothing(self, django_assert_num_queries):
-        with django_assert_num_queries(0):
+    def test_of_nothing_is_nothing(self, assert_statements):
+        with assert_statements(0):
             assert batches.hold([]) == {}
 
     @pytest.mark.parametrize("count", [1, 2, 500, 5000])
-    def test_is_1_statement(self, count, django_assert_num_queries):
+    def test_is_1_statement(self, count, assert_statements):
         ContentType.objects.get_for_model(Article)
         wanted = [target_for(Article, pk, "default") for pk in range(1, count + 1)]
-        with django_assert_num_queries(1):
+        with assert_statements(1):
             batches.hold(wanted)
 
 
@@ -132,23 +132,23 @@ class TestReserve:
         assert heard == []
 
     @pytest.mark.parametrize("count", [1, 2, 500, batches.RESERVED_AT_ONCE])
-    def test_is_1_statement_and_1_to_discard(self, count, django_assert_num_queries):
+    def test_is_1_statement_and_1_to_discard(self, count, assert_statements):
         ContentType.objects.get_for_model(Article)
         wanted = [target_for(Article, pk, "default") for pk in range(1, count + 1)]
-        with django_assert_num_queries(2):
+        with assert_statements(2):
             assert self.reserve(wanted) == {}
         assert not LockToken.objects.exists()
 
-    def test_of_more_than_a_statement_can_take_is_several(self, django_assert_num_queries):
+    def test_of_more_than_a_statement_can_take_is_several(self, assert_statements):
         ContentType.objects.get_for_model(Article)
         count = batches.RESERVED_AT_ONCE + 1
         wanted = [target_for(Article, pk, "default") for pk in range(1, count + 1)]
-        with django_assert_num_queries(3):
+        with assert_statements(3):
             assert self.reserve(wanted) == {}
         assert not LockToken.objects.exists()
 
-    def test_of_nothing_is_nothing(self, django_assert_num_queries):
-        with django_assert_num_queries(0):
+    def test_of_nothing_is_nothing(self, assert_statements):
+        with assert_statements(0):
             assert batches.reserve([]) == ({}, [])
             batches.discard("default", [])
 
@@ -190,15 +190,15 @@ class TestRenew:
         )
 
     @pytest.mark.parametrize("count", [1, 2, 500])
-    def test_is_1_statement(self, count, django_assert_num_queries):
+    def test_is_1_statement(self, count, assert_statements):
         wanted = [target_for(Article, pk, "default") for pk in range(1, count + 1)]
         batches.reserve(wanted)
         held = batches.hold(wanted)
-        with django_assert_num_queries(1):
+        with assert_statements(1):
             batches.renew(held)
 
-    def test_of_nothing_is_nothing(self, django_assert_num_queries):
-        with django_assert_num_queries(0):
+    def test_of_nothing_is_nothing(self, assert_statements):
+        with assert_statements(0):
             batches.renew({})
 
 
@@ -215,15 +215,15 @@ class TestRemove:
         }
 
     @pytest.mark.parametrize("count", [1, 2, 500])
-    def test_is_1_statement(self, count, django_assert_num_queries):
+    def test_is_1_statement(self, count, assert_statements):
         wanted = [target_for(Article, pk, "default") for pk in range(1, count + 1)]
         batches.reserve(wanted)
-        with django_assert_num_queries(1):
+        with assert_statements(1):
             batches.remove(wanted)
         assert not LockToken.objects.exists()
 
-    def test_of_nothing_is_nothing(self, django_assert_num_queries):
-        with django_assert_num_queries(0):
+    def test_of_nothing_is_nothing(self, assert_statements):
+        with assert_statements(0):
             batches.remove([])
 
 

@@ -1,18 +1,25 @@
 """The commands: sweeping up, listing and breaking locks."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from io import StringIO
+from threading import Barrier, Event
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.signals import post_delete
 from freezegun import freeze_time
 
-from lock_tokens import signals
+from lock_tokens import locking, signals
+from lock_tokens.enforcement import holding
+from lock_tokens.exceptions import AlreadyLockedError
 from lock_tokens.models import LockableModel, LockToken
+from lock_tokens.targets import target_of
 from tests.app.models import Article, Bistro, Line, Slug, Uuid
+from tests.race.players import TIME_ENOUGH, before, interleaved, outcomes, play
 
 pytestmark = pytest.mark.django_db
 
@@ -77,21 +84,28 @@ class TestRemoveExpiredLocks:
     def test_without_locks_there_is_nothing_to_do(self):
         assert run("remove_expired_locks") == "Successfully removed 0 expired locks.\n"
 
-    def test_a_lock_that_is_renewed_after_it_was_found_stays(self, articles):
-        renewed = LockToken.objects.get_for_object(articles[7])
+    def test_locks_that_expired_at_the_same_instant_go_in_several_batches(self, lock, clock):
+        articles = [Article.objects.create(title=str(number)) for number in range(25)]
+        for article in articles:
+            lock(article, timeout=60)
+        clock.tick(60)
+        out = run("remove_expired_locks", "--batch-size", "10")
+        assert out == "Successfully removed 25 expired locks.\n"
 
-        def renew_before_delete(execute, sql, params, many, context):
-            nonlocal renewed
-            if sql.startswith("DELETE") and renewed:
-                row, renewed = renewed, None
-                row.renew()
+    @pytest.mark.parametrize("size", [1, 7])
+    def test_what_was_broken_off_can_be_done_again(self, articles, size):
+        def break_off(execute, sql, params, many, context):
+            if sql.startswith("DELETE") and LockToken.objects.count() < 15:
+                raise KeyboardInterrupt
             return execute(sql, params, many, context)
 
-        with connection.execute_wrapper(renew_before_delete):
-            out = run("remove_expired_locks")
-
-        assert out == "Successfully removed 19 expired locks.\n"
-        assert locked(articles) == [articles[7], *articles[20:]]
+        with connection.execute_wrapper(break_off), pytest.raises(KeyboardInterrupt):
+            run("remove_expired_locks", "--batch-size", str(size))
+        left = LockToken.objects.count()
+        assert 5 < left < 15
+        out = run("remove_expired_locks")
+        assert out == f"Successfully removed {left - 5} expired locks.\n"
+        assert locked(articles) == articles[20:]
 
     def test_rows_are_not_loaded_even_if_somebody_listens_to_every_deletion(
         self, articles, django_assert_max_num_queries
@@ -103,7 +117,7 @@ class TestRemoveExpiredLocks:
 
         post_delete.connect(receiver)
         try:
-            with django_assert_max_num_queries(7) as captured:
+            with django_assert_max_num_queries(17) as captured:
                 run("remove_expired_locks", "--batch-size", "10")
         finally:
             post_delete.disconnect(receiver)
@@ -137,6 +151,120 @@ class TestRemoveExpiredLocks:
         assert text == f"Error: {message}".format(default="default")
 
 
+# Where the command decides which locks it removes.
+DECIDES = r"DELETE|\(?SELECT .* FOR UPDATE"
+
+
+def remove_what_was_expired_before():
+    """Do what the command must not: decide by what was read some time before."""
+    expired = list(LockToken.objects.expired().values_list("pk", flat=True))
+    with transaction.atomic():
+        LockToken.objects.filter(pk__in=expired)._raw_delete("default")
+    return f"Successfully removed {len(expired)} expired locks.\n"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRemoveExpiredLocksAmidOthers:
+    """What others do at the same time, on connections of their own."""
+
+    @pytest.fixture(params=["renewed", "taken over"])
+    def saved(self, request, articles):
+        """Save one of the articles from removal, in the nick of time."""
+
+        def save():
+            article = articles[7]
+            token = LockToken.objects.get_for_object(article).token_str
+            LockableModel.lock(article, token if request.param == "renewed" else None)
+
+        return save
+
+    def test_a_lock_that_is_taken_or_renewed_after_it_was_found_stays(self, articles, saved):
+        with before(DECIDES, lambda: play(saved)):
+            out = run("remove_expired_locks")
+        assert out == "Successfully removed 19 expired locks.\n"
+        assert locked(articles) == [articles[7], *articles[20:]]
+
+    def test_a_decision_made_any_earlier_would_remove_it(self, articles):
+        token = LockToken.objects.get_for_object(articles[7]).token_str
+        renewal = partial(LockableModel.lock, articles[7], token)
+        with before("DELETE", lambda: play(renewal)):
+            remove_what_was_expired_before()
+        assert locked(articles) == articles[20:]
+
+    @pytest.mark.skipif(
+        not connection.features.has_select_for_update, reason="only one can write at a time here"
+    )
+    @pytest.mark.parametrize("size", [1, 5, 1000])
+    def test_a_lock_that_a_writer_holds_is_passed_over_and_not_waited_for(self, articles, size):
+        holding, removed = Event(), Event()
+
+        def write():
+            with transaction.atomic():
+                for article in articles[3:12]:
+                    locking.hold(target_of(article))
+                holding.set()
+                assert removed.wait(TIME_ENOUGH), "the command waits for a writer"
+
+        def remove():
+            assert holding.wait(TIME_ENOUGH)
+            out.append(run("remove_expired_locks", "--batch-size", str(size)))
+            removed.set()
+
+        out = []
+        assert outcomes(write, remove) == [None, None]
+        assert out == ["Successfully removed 11 expired locks.\n"]
+        assert locked(articles) == [*articles[3:12], *articles[20:]]
+        assert run("remove_expired_locks") == "Successfully removed 9 expired locks.\n"
+
+    def test_a_save_that_is_in_flight_keeps_its_lock(self, articles, settings):
+        settings.LOCK_TOKENS = {"ENFORCED_MODELS": ["app.Article"]}
+        article = articles[7]
+        token = LockToken.objects.get_for_object(article).token_str
+
+        def save():
+            with holding(token):
+                article.save()
+
+        found = interleaved(save, partial(run, "remove_expired_locks"), at="UPDATE app_article")
+        assert found == [None, None]
+        assert locked(articles) == [article, *articles[20:]]
+        assert LockableModel.check_lock(article, token)
+
+    @pytest.mark.parametrize("rounds", [200])
+    def test_take_overs_never_deadlock_with_it(self, clock, rounds):
+        """On MariaDB they do if the command locks the rows by their expiry."""
+        articles = [Article.objects.create(title=str(number)) for number in range(12)]
+        ContentType.objects.get_for_model(Article)
+        barrier = Barrier(4)
+
+        def each_round(work):
+            def run_all():
+                for _ in range(rounds):
+                    if barrier.wait(TIME_ENOUGH) == 0:
+                        clock.tick(61)
+                    barrier.wait(TIME_ENOUGH)
+                    work()
+
+            return run_all
+
+        def take_over(some):
+            for article in some:
+                with suppress(AlreadyLockedError):
+                    LockableModel.lock(article, timeout=60)
+
+        def take_over_in_a_transaction():
+            with transaction.atomic():
+                take_over(articles[:4])
+
+        works = [
+            partial(take_over, articles),
+            partial(take_over, articles[::-1]),
+            take_over_in_a_transaction,
+            partial(run, "remove_expired_locks"),
+        ]
+        assert outcomes(*map(each_round, works)) == [None] * 4
+
+
 class TestListLocks:
     def test_each_line_is_a_lock_without_its_token(self, clock, lock, alice):
         lock(Article.objects.create(pk=7, title="a"), by=alice, timeout=60)
@@ -163,11 +291,9 @@ class TestListLocks:
         LockToken.objects.update(locked_object_content_type=gone)
         assert f"thing {article.pk}\tlive\t" in run("list_locks")
 
-    def test_it_costs_one_statement_however_many_there_are(
-        self, articles, django_assert_num_queries
-    ):
+    def test_it_costs_one_statement_however_many_there_are(self, articles, assert_statements):
         ContentType.objects.get_for_model(Article)
-        with django_assert_num_queries(1):
+        with assert_statements(1):
             run("list_locks")
 
     def test_without_locks_it_prints_nothing(self):

@@ -115,8 +115,8 @@ class TestForObjects:
         ]
         assert set(LockToken.objects.for_objects(objects)) == set(objects)
 
-    def test_nothing_gives_nothing(self, django_assert_num_queries):
-        with django_assert_num_queries(0):
+    def test_nothing_gives_nothing(self, assert_statements):
+        with assert_statements(0):
             assert LockToken.objects.for_objects([]) == {}
         assert LockToken.objects.for_objects(iter(Article.objects.all())) == {}
 

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from freezegun import freeze_time
 
@@ -45,6 +44,10 @@ class Heard(list):
             self.append((name, {"sender": sender, **kwargs}))
 
         return listen
+
+
+# MariaDB's insertion returns the row that is in its way.
+TAKE_OVER = 2 if connection.vendor == "mysql" else 3
 
 
 @pytest.fixture
@@ -238,7 +241,13 @@ class TestVerbs:
 
     @pytest.mark.parametrize("is_heard", [True, False])
     def test_a_listener_costs_no_statement_and_none_costs_not_even_a_callback(
-        self, request, verb, article, is_heard, django_capture_on_commit_callbacks
+        self,
+        request,
+        verb,
+        article,
+        is_heard,
+        assert_statements,
+        django_capture_on_commit_callbacks,
     ):
         do = verb(article)
         if is_heard:
@@ -246,11 +255,10 @@ class TestVerbs:
         with (
             transaction.atomic(),
             django_capture_on_commit_callbacks() as callbacks,
-            CaptureQueriesContext(connection) as queries,
+            assert_statements(TAKE_OVER if verb.name == "lock_taken_over" else 1),
         ):
             do()
         assert len(callbacks) == int(is_heard)
-        assert len(queries) == {"lock_taken_over": 3}.get(verb.name, 1)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -676,40 +676,41 @@ def test_a_body_is_not_looked_at(admin_client, article, content_type):
 # Statements
 
 
-def test_statements_of_an_anonymous_client(client, article, django_assert_num_queries):
+def test_statements_of_an_anonymous_client(client, article, assert_statements):
     url = url_of(article)
     ContentType.objects.get_for_model(Article)
-    with django_assert_num_queries(2):  # the object, acquire
+    with assert_statements(2):  # the object, acquire
         token = client.post(url).json()["token"]
-    with django_assert_num_queries(3):  # the object, acquire, who holds it
+    told = int(connection.vendor == "mysql")
+    with assert_statements(3 - told):  # the object, acquire, the lock that is there
         client.post(url)
-    with django_assert_num_queries(2):  # the object, the lock
+    with assert_statements(2):  # the object, the lock
         client.get(url)
     for road in HOLDERS:
-        with django_assert_num_queries(2):  # the object, the lock
+        with assert_statements(2):  # the object, the lock
             as_holder(client, road, "GET", url, token)
-        with django_assert_num_queries(2):  # the object, renew
+        with assert_statements(2):  # the object, renew
             as_holder(client, road, "PATCH", url, token)
-        with django_assert_num_queries(3):  # the object, renew, why not
+        with assert_statements(3):  # the object, renew, why not
             as_holder(client, road, "PATCH", url, WRONG)
-        with django_assert_num_queries(3):  # the object, release, why not
+        with assert_statements(3):  # the object, release, why not
             as_holder(client, road, "DELETE", url, WRONG)
-    with django_assert_num_queries(2):  # the object, release
+    with assert_statements(2):  # the object, release
         as_holder(client, "header", "DELETE", url, token)
 
 
-def test_statements_of_a_user(client, article, django_assert_num_queries):
+def test_statements_of_a_user(client, article, assert_statements):
     client.force_login(User.objects.create_user("alice"))
     ContentType.objects.get_for_model(Article)
-    with django_assert_num_queries(4):  # session, user, the object, acquire
+    with assert_statements(4):  # session, user, the object, acquire
         token = client.post(url_of(article)).json()["token"]
-    with django_assert_num_queries(2):  # who asks does not matter to those who show the token
+    with assert_statements(2):  # who asks does not matter to those who show the token
         as_holder(client, "header", "PATCH", url_of(article), token)
 
 
-def test_what_is_not_lockable_costs_no_statement(client, settings, django_assert_num_queries):
+def test_what_is_not_lockable_costs_no_statement(client, settings, assert_statements):
     settings.LOCK_TOKENS = {}
-    with django_assert_num_queries(0):
+    with assert_statements(0):
         assert client.post("/lock_tokens/auth/user/1/").status_code == 404
 
 

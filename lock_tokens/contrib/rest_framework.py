@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
+from django.db import router
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils.translation import gettext as _
 from rest_framework import serializers, status, views
@@ -19,6 +21,7 @@ from rest_framework.response import Response
 from lock_tokens import locking, settings
 from lock_tokens.enforcement.context import in_view
 from lock_tokens.exceptions import LockRequired, LockTokensError, UnlockForbiddenError
+from lock_tokens.managers import written
 from lock_tokens.responses import (
     PROBLEM,
     finish,
@@ -27,7 +30,14 @@ from lock_tokens.responses import (
     timeout_header,
 )
 from lock_tokens.targets import Target, target_of
-from lock_tokens.tokens import Presented, RequestTokens, checked, header_tokens, parsed_tokens
+from lock_tokens.tokens import (
+    Presented,
+    RequestTokens,
+    Tokens,
+    checked,
+    header_tokens,
+    parsed_tokens,
+)
 
 if TYPE_CHECKING:
     from rest_framework.viewsets import GenericViewSet
@@ -85,12 +95,12 @@ class ViewTokens(RequestTokens):
         super().__init__(request)
         self.view = view
 
-    def presented_for(self, target: Target) -> list[Presented]:
+    def presented_for(self, target: Target) -> Tokens:
         fields = parsed_tokens(self.request, self.view.request)
         if not fields:
             return super().presented_for(target)
         tokens = checked([*header_tokens(self.request), *(token for token in fields if token)])
-        return [Presented(token) for token in tokens]
+        return Tokens(map(Presented, tokens))
 
 
 class LockableViewSetMixin(Base):
@@ -135,6 +145,29 @@ class LockableViewSetMixin(Base):
         if not locking.release(target, self._token(target)):
             raise UnlockForbiddenError(model_label=target.label, pk=target.pk)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    # Where objects are read; None is where the queryset says, or else where they are written.
+    _home: str | None = None
+    _reads_object = False
+
+    def get_object(self) -> Any:
+        """Read the object where it is written: a replica may have an old version of it."""
+        self._reads_object = True
+        try:
+            obj = super().get_object()
+            home = router.db_for_write(type(obj), instance=obj)
+            if obj._state.db != home:
+                self._home = home
+                obj = super().get_object()
+        finally:
+            self._reads_object, self._home = False, None
+        return obj
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> Any:
+        queryset = super().filter_queryset(queryset)
+        if self._home:
+            return queryset.using(self._home)
+        return written(queryset) if self._reads_object else queryset
 
     def _target(self) -> Target:
         with self._asking_as_resource(self.request):

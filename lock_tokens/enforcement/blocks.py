@@ -19,7 +19,7 @@ from django.db.models import Model
 
 from lock_tokens.enforcement.context import State, _state, current
 from lock_tokens.targets import Target, root_of
-from lock_tokens.tokens import Presented
+from lock_tokens.tokens import Presented, Tokens
 
 logger = logging.getLogger("lock_tokens")
 
@@ -47,7 +47,7 @@ class BlockState(State):
     # The innermost last.
     entries: tuple[Entry, ...] = ()
 
-    def presented_for(self, target: Target) -> list[Presented]:
+    def presented_for(self, target: Target) -> Tokens:
         lasting = self._lasting()
         return super().presented_for(target) if lasting is self else lasting.presented_for(target)
 

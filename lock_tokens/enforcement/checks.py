@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
 from django.core.checks import CheckMessage, Warning
 from django.db import connections, router
 from django.db.models import Model
@@ -14,7 +16,7 @@ from lock_tokens.enforcement.managers import GuardedOptions
 from lock_tokens.enforcement.policy import families
 from lock_tokens.enforcement.querysets import GuardedQuerySet
 from lock_tokens.enforcement.reach import classes_under, is_by_database
-from lock_tokens.models import LockToken
+from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.targets import root_of
 
 
@@ -22,14 +24,17 @@ def check_roads(**kwargs: Any) -> list[CheckMessage]:
     """Warn, for each guarded model, of roads to its rows that are not covered (W004 to W007)."""
     if any(message.is_serious() for message in check_settings()):
         return []
-    return [message for model in classes_under(families()) for message in _uncovered(model)]
+    guarded = list(classes_under(families()))
+    lockable = (m for m in apps.get_models() if issubclass(m, LockableModel) and m not in guarded)
+    found = [message for model in guarded for message in _uncovered(model)]
+    return found + [message for model in lockable for message in _check_lockable(model)]
 
 
 def _uncovered(model: type[Model]) -> Iterator[CheckMessage]:
     yield from _check_save_base(model)
     yield from _check_managers(model)
     if not model._meta.proxy:
-        yield from _check_databases(model)
+        yield from _check_databases(model, "enforced", "written")
         yield from _check_deletions(model)
 
 
@@ -67,14 +72,19 @@ def _is_guarded(meta: Any, manager: Any) -> bool:
         return True
 
 
-def _check_databases(model: type[Model]) -> Iterator[CheckMessage]:
+def _check_lockable(model: type[Model]) -> Iterator[CheckMessage]:
+    if not model._meta.proxy:
+        yield from _check_databases(model, "lockable", "locked")
+
+
+def _check_databases(model: type[Model], kind: str, done: str) -> Iterator[CheckMessage]:
     """A lock lives beside its object."""
     for alias in connections:
         here = router.allow_migrate_model(alias, model)
-        if here and not router.allow_migrate_model(alias, LockToken):
+        if here and not all(router.allow_migrate_model(alias, m) for m in (LockToken, ContentType)):
             yield Warning(
-                f"{model._meta.label} is enforced, but the database {alias!r} has no table of "
-                "locks: nothing that is there can be written.",
+                f"{model._meta.label} is {kind}, but the database {alias!r} has no table of "
+                f"locks: nothing that is there can be {done}.",
                 hint="Let your database routers migrate lock_tokens and contenttypes there too.",
                 obj=model,
                 id="lock_tokens.W006",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import reduce
 from itertools import chain
 from operator import or_
@@ -86,7 +85,8 @@ class GuardedCollector(Collector):
     def _deleted_object(self, family: Family, obj: Model) -> Subject:
         new = obj._state.adding
         target = self._target(family, obj)
-        return replace(subjects.own_subject(family, type(obj), target, may_be_new=new), ends=True)
+        subject = subjects.own_subject(family, type(obj), target, may_be_new=new)
+        return subject._replace(ends=True)
 
     def _target(self, family: Family, obj: Model) -> Target:
         key = subjects.written_key(obj, family.root)
@@ -114,7 +114,7 @@ class GuardedCollector(Collector):
                 if _have_locks(families):
                     self.ended += self._locked_at(queryset.model, rows.pks)
                 yield from (
-                    replace(subject, ends=not subject.protects) for subject in rows.subjects
+                    subject._replace(ends=not subject.protects) for subject in rows.subjects
                 )
 
     def _locked_at(self, model: type[Model], pks: Sequence[Any]) -> Iterator[Target]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.db.models import Model
 
-from lock_tokens import batches, settings, verdicts
+from lock_tokens import batches, locking, settings, verdicts
 from lock_tokens.enforcement import context
 from lock_tokens.enforcement.changes import changed_fields
 from lock_tokens.enforcement.created import is_created_here
@@ -35,16 +35,39 @@ class Judgement(NamedTuple):
     only: frozenset[str] = frozenset()
 
 
-def is_off(families: Iterable[Family]) -> bool:
+def is_off(families: Sequence[Family]) -> bool:
     """Tell whether here and now nothing protects the rows of ``families``."""
+    if not families:
+        return True
     state = context.current()
-    return _outside(state) == "allow" or all(
+    if _outside(state) == "allow":
+        return True
+    return bool(state.suspended) and all(
         state.suspends(roots) for family in families for roots in family.root_sets
     )
 
 
 def _outside(state: context.State) -> str:
     return settings.current.OUTSIDE_REQUEST if state.request is None else "refuse"
+
+
+def holds(target: Target) -> bool:
+    """Tell whether a write that asks for the token of ``target`` alone has it in hand.
+
+    The short way through ``judge`` for most writes; what it does not let pass has to be judged.
+    Statements: 1, and 1 more to renew a lock of which less than half is left; 0 with no token.
+    """
+    state = context.current()
+    if state.suspended or state.judged or _outside(state) != "refuse":
+        return False
+    require_transaction(target.label, target.pk, target.using)
+    tokens = state.presented_for(target)
+    lock = locking.hold(target) if tokens else None
+    if lock is None or not verdicts.allows(lock, tokens):
+        return False
+    if verdicts.wants_renewal(lock, locking.now()):
+        batches.renew({target: lock})
+    return True
 
 
 def judge(subjects: Iterable[Subject]) -> Judgement:
@@ -54,12 +77,17 @@ def judge(subjects: Iterable[Subject]) -> Judgement:
     "respect" 1 more; 1 more to find that a row is new; up to 2 more for a refusal.
     """
     state = context.current()
-    todo = [subject for subject in subjects if not _is_passed(subject, state)]
-    if not todo or _outside(state) == "allow":
+    todo = list(subjects)
+    if state.suspended or state.judged:
+        todo = [subject for subject in todo if not _is_passed(subject, state)]
+    outside = _outside(state)
+    if not todo or outside == "allow":
         return Judgement()
     first = todo[0].target
     require_transaction(first.label, first.pk, first.using)
-    refused = _refused(_joined(todo), state)
+    refused = _refused(_joined(todo) if len(todo) > 1 else todo, state, outside)
+    if not refused:
+        return Judgement(frozenset(subject.mark for subject in todo))
     there = _rows_there([subject for subject, _ in refused if subject.may_be_new])
     new = {s.target for s, _ in refused if s.may_be_new and s.target not in there}
     errors = [(s, case) for s, case in refused if s.target not in new]
@@ -96,46 +124,53 @@ def require_transaction(label: str, pk: Any, using: str) -> None:
         )
 
 
-def _refused(subjects: Sequence[Subject], state: context.State) -> list[tuple[Subject, Case]]:
+def _refused(
+    subjects: Sequence[Subject], state: context.State, outside: str
+) -> list[tuple[Subject, Case]]:
     """Lock the locks' rows, renew those that were presented, and return what was not."""
     targets = [subject.target for subject in subjects]
-    if any(_shuts_out(subject, state) for subject in subjects):
+    if any(_shuts_out(subject, outside) for subject in subjects):
         locks, discarded = batches.reserve(targets)
     else:
         locks, discarded = batches.hold(targets), []
     refused: list[tuple[Subject, Case]] = []
+    moment = locking.now()
     fading: dict[Target, Lock] = {}
     for subject, target in zip(subjects, targets, strict=True):
         lock = locks.get(target)
-        case = Case(target, lock, state.presented_for(target))
-        if lock is not None and verdicts.allows(lock, case.tokens):
-            if verdicts.wants_renewal(lock) and not subject.ends:
+        tokens = state.presented_for(target)
+        if lock is not None and verdicts.allows(lock, tokens):
+            if verdicts.wants_renewal(lock, moment) and not subject.ends:
                 fading[target] = lock
-        elif case.is_locked or not (_respects(subject, state) or is_created_here(target)):
+            continue
+        case = Case(target, lock, tokens)
+        if case.is_locked or not (_respects(subject, outside) or is_created_here(target)):
             refused.append((subject, case))
-        elif lock is not None and _shuts_out(subject, state):
+        elif lock is not None and _shuts_out(subject, outside):
             # Expired: it becomes stale, as by a take-over.
             discarded.append(lock.id)
-    batches.renew(fading)
-    batches.discard(targets[0].using, discarded)
+    if fading:
+        batches.renew(fading)
+    if discarded:
+        batches.discard(targets[0].using, discarded)
     return refused
 
 
-def _respects(subject: Subject, state: context.State) -> bool:
+def _respects(subject: Subject, outside: str) -> bool:
     """Tell whether only the live locks of others count."""
-    return subject.policy.respect or _outside(state) == "respect"
+    return subject.policy.respect or outside == "respect"
 
 
-def _shuts_out(subject: Subject, state: context.State) -> bool:
+def _shuts_out(subject: Subject, outside: str) -> bool:
     """Tell whether nobody may take a lock until the write is done, though it is under none."""
-    return _respects(subject, state) and not subject.policy.report_only
+    return _respects(subject, outside) and not subject.policy.report_only
 
 
 def _rows_there(subjects: Sequence[Subject]) -> set[Target]:
     """Return the targets that have a row of an enforced model. Statements: 1 a model."""
     by_model: dict[type[Model], list[Target]] = {}
     for subject in subjects:
-        for policy in (*subject.above, *subject.beside):
+        for policy in (*subject.standing.above, *subject.standing.beside):
             by_model.setdefault(policy.model, []).append(subject.target)
     return {target for model, targets in by_model.items() for target in _with_row(model, targets)}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, cast
+from dataclasses import field as dataclass_field
+from functools import cache, cached_property
+from typing import Any, NamedTuple, cast
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +27,10 @@ class Policy:
     # The foreign keys that lead to the object whose lock protects this one.
     via: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        # There are few, and what is judged is looked up by them.
+        return hash(self.model)
+
     def exempts(self, fields: Collection[str] | None) -> bool:
         """Tell whether a write of just these ``fields`` needs no token."""
         if not fields or not self.exempt_fields:
@@ -40,6 +45,8 @@ class Policy:
 
 def strictest(policies: Sequence[Policy]) -> Policy:
     """Return the policy of an object that is under all of ``policies``."""
+    if len(policies) == 1:
+        return policies[0]
     return Policy(
         policies[0].model,
         respect=all(policy.respect for policy in policies),
@@ -78,7 +85,24 @@ class Tie:
         return root_of(foreign_key(self.model, self.path[0]).related_model)
 
 
-@dataclass(frozen=True, slots=True)
+class Standing(NamedTuple):
+    """The policies that an object of one model is under."""
+
+    above: tuple[Policy, ...]
+    # Those under which it is if it has such a row too.
+    beside: tuple[Policy, ...]
+    # All of them in one.
+    policy: Policy
+    # A write asks for nothing but the token of the object's own lock.
+    plain: bool = False
+
+
+def standing(above: tuple[Policy, ...], beside: tuple[Policy, ...] = ()) -> Standing:
+    """Return the standing under ``above``, and ``beside``, of which there is one at least."""
+    return Standing(above, beside, strictest((*above, *beside)))
+
+
+@dataclass(frozen=True)
 class Family:
     """The models that may share rows with an enforced one, by multi-table inheritance.
 
@@ -88,6 +112,18 @@ class Family:
     root: type[Model]
     policies: tuple[Policy, ...] = ()
     ties: tuple[Tie, ...] = ()
+    _standings: dict[type[Model], Standing] = dataclass_field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def standing(self, model: type[Model]) -> Standing:
+        """Return the policies that the objects of ``model`` are under; there has to be one."""
+        if model not in self._standings:
+            known = standing(self.above(model), self.beside(model))
+            alone = model._meta.concrete_model is self.root and len(self.root._meta.pk_fields) == 1
+            asks_more = known.policy.respect or known.policy.exempt_fields
+            self._standings[model] = known._replace(plain=alone and not asks_more)
+        return self._standings[model]
 
     def above(self, model: type[Model]) -> tuple[Policy, ...]:
         """Return the policies that every object of ``model`` is under, nearest first."""
@@ -98,10 +134,15 @@ class Family:
         """Return the policies that an object of ``model`` is under if it has such a row too."""
         return tuple(p for p in self.policies if not issubclass(model, p.model))
 
-    @property
+    @cached_property
+    def own_roots(self) -> frozenset[type[Model]]:
+        """The models whose suspension lets writes of the rows' own policies pass."""
+        return frozenset({self.root})
+
+    @cached_property
     def root_sets(self) -> list[frozenset[type[Model]]]:
         """For each thing that protects the rows, the models whose suspension switches it off."""
-        own = [frozenset({self.root})] if self.policies else []
+        own = [self.own_roots] if self.policies else []
         return [*own, *(tie.roots for tie in self.ties)]
 
     @property
@@ -111,7 +152,7 @@ class Family:
 
     def exempts(self, fields: Collection[str] | None) -> bool:
         """Tell whether a write of just these ``fields`` of the rows needs no token."""
-        return bool(self._all) and strictest(self._all).exempts(fields)
+        return bool(fields and self._all) and strictest(self._all).exempts(fields)
 
     @property
     def report_only(self) -> bool:
@@ -213,7 +254,13 @@ _problems: list[str] = []
 def set_problems(problems: Sequence[str]) -> None:
     """Let every question for what is enforced fail with ``problems``, until there are none."""
     _problems[:] = problems
+    forget()
+
+
+def forget() -> None:
+    """Read the settings anew when they are asked for next."""
     families.cache_clear()
+    _families_of.cache_clear()
 
 
 @cache
@@ -231,9 +278,12 @@ def families() -> dict[type[Model], Family]:
 
 def families_of(model: type[Model]) -> list[Family]:
     """Return the families in whose tables a row of ``model`` stands: one for each root."""
+    return _families_of(model)
+
+
+@cache
+def _families_of(model: type[Model]) -> list[Family]:
     known = families()
-    if not known:
-        return []
     concrete = model._meta.concrete_model or model
     roots = {root_of(m) for m in (concrete, *concrete._meta.get_parent_list())}
     return [family for root, family in known.items() if root in roots]

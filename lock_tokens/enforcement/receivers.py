@@ -26,7 +26,7 @@ from lock_tokens.checks import check_settings
 from lock_tokens.enforcement import context, guard
 from lock_tokens.enforcement.deletes import guarded_delete, judge_delete
 from lock_tokens.enforcement.managers import forget_related_managers, guard_managers
-from lock_tokens.enforcement.policy import families, families_of, set_problems
+from lock_tokens.enforcement.policy import families, families_of, forget, set_problems
 from lock_tokens.enforcement.reach import classes_under, reaching
 from lock_tokens.enforcement.saves import Save, guarded_save_base
 from lock_tokens.models import LockableModel
@@ -51,8 +51,10 @@ def judge_signalled_delete(instance: Model, using: str, **kwargs: Any) -> None:
 
 def _is_free(instance: Model, using: str) -> bool:
     """Tell whether a write that is signalled needs no judgement, or has had it."""
+    if id(instance) in context.current().judged:
+        return True
     families = families_of(type(instance))
-    if id(instance) in context.current().judged or guard.is_off(families):
+    if guard.is_off(families):
         return True
     if any(family.ties for family in families):
         guard.require_transaction(type(instance)._meta.label, instance.pk, using)
@@ -175,7 +177,7 @@ def disconnect() -> None:
     """Take every guard away again, and forget what was enforced."""
     while _undo:
         _undo.pop()()
-    families.cache_clear()
+    forget()
 
 
 def reconnect(*, setting: str, **kwargs: Any) -> None:

@@ -6,18 +6,18 @@ is wrapped: the transaction is opened first, then the guard is asked, then Djang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial, wraps
 from typing import Any
+from uuid import UUID
 
 from django.db import router, transaction
 from django.db.models import Model
 
 from lock_tokens.enforcement import context, guard, subjects
 from lock_tokens.enforcement.created import note_created
-from lock_tokens.enforcement.policy import Family, families_of
+from lock_tokens.enforcement.policy import Family, families_of, standing
 from lock_tokens.enforcement.refusing import Refusal, refuse
 from lock_tokens.enforcement.subjects import Saved, Subject
 from lock_tokens.enforcement.transactions import transaction_for
@@ -48,17 +48,41 @@ def guarded_save_base(
     ) -> None:
         using = using or router.db_for_write(type(self), instance=self)
         proceed = unwrapped(model, self, "save_base", original)
-        if raw or guard.is_off(families_of(type(self))):
+        families = families_of(type(self))
+        if raw or guard.is_off(families):
             proceed(raw, force_insert, force_update, using, update_fields)
             return
         with transaction_for(using):
+            target = None if force_insert else _plain_target(self, using, families)
+            if target and guard.holds(target):
+                mark = target, families[0].standing(type(self)).policy
+                with context.judging((id(self), mark)):
+                    proceed(raw, force_insert, force_update, using, update_fields)
+                if self.pk != target.pk:
+                    Save(self, using, force_insert, force_update, update_fields).refuse_moved()
+                return
             save = Save(self, using, force_insert, force_update, update_fields)
-            with context.judging([id(self), *save.judge()]):
+            with context.judging((id(self), *save.judge())):
                 proceed(raw, save.force_insert, force_update, using, save.update_fields)
             save.require_unmoved()
-            note_created(save.created(), using)
+            if save.inserted:
+                note_created(save.created(), using)
 
     return save_base
+
+
+def _plain_target(instance: Model, using: str, families: Sequence[Family]) -> Target | None:
+    """Return the target of an object that is there, if a save asks for its own lock alone."""
+    family, *others = families
+    if others or family.ties or instance._state.adding:
+        return None
+    root, key = family.root, instance.pk
+    if type(key) not in PLAIN_KEYS or not family.standing(type(instance)).plain:
+        return None
+    return None if subjects.has_loose_key(root, using) else target_for(root, key, using)
+
+
+PLAIN_KEYS = (int, str, UUID)
 
 
 class Save:
@@ -90,16 +114,17 @@ class Save:
         found: list[Subject] = []
         for family in families_of(type(self.instance)):
             found += self._stored(family)
-        name = subjects.row_name(self.instance)
-        new = subjects.tied_values(self.instance, self.update_fields)
-        found += subjects.of_values(type(self.instance), [(name, new)], self.using)
+        if new := subjects.tied_values(self.instance, self.update_fields):
+            name = subjects.row_name(self.instance)
+            found += subjects.of_values(type(self.instance), [(name, new)], self.using)
         judgement = guard.judge(found)
         # Nothing else, whatever a receiver of pre_save or a field sets besides.
         self.update_fields = judgement.only or self.update_fields
         for subject in found:
-            if subject.target in judgement.new and subject.above:
-                self._force(subject.above[-1].model)
-                self.inserted += (f for f in families_of(subject.above[-1].model) if f.policies)
+            above = subject.standing.above
+            if above and subject.target in judgement.new:
+                self._force(above[-1].model)
+                self.inserted += (f for f in families_of(above[-1].model) if f.policies)
         return judgement.judged
 
     def _place(self) -> dict[Any, Any]:
@@ -111,10 +136,12 @@ class Save:
     def require_unmoved(self) -> None:
         """Refuse a save that a receiver of ``pre_save`` made one of another row, or moved."""
         now = self._place()
+        if now == self.place:
+            return
         if any(_differ(was, now.get(name, was)) for name, was in self.place.items()):
-            self._refuse_moved()
+            self.refuse_moved()
 
-    def _refuse_moved(self) -> None:
+    def refuse_moved(self) -> None:
         model, name = type(self.instance), subjects.row_name(self.instance)
         error = LockRequired(
             f"{name} was not written: a receiver of pre_save changed its key, or the foreign key "
@@ -144,7 +171,7 @@ class Save:
     def _stored(self, family: Family) -> Iterator[Subject]:
         """Yield what protects the row of ``family`` that may be there already."""
         root, instance = family.root, self.instance
-        key = subjects.written_key(instance, root)
+        key = self.place[root]
         generated = self.inserts and _has_generated_key(root)
         if key is None or generated or _is_forced(instance, root, self.force_insert):
             self.inserted.append(family)
@@ -157,9 +184,11 @@ class Save:
         target = subjects.stored_target(root, key, self.using)
         saved = Saved(instance, self.update_fields)
         if family.policies:
-            subject = subjects.own_subject(family, type(instance), target, may_be_new=self.inserts)
+            subject = subjects.own_subject(
+                family, type(instance), target, may_be_new=self.inserts, saved=saved
+            )
             if not subject.policy.exempts(self.update_fields):
-                yield replace(subject, saved=saved)
+                yield subject
         if family.ties:
             yield from self._tied(family, target.pk, saved)
 
@@ -169,12 +198,12 @@ class Save:
         if not stored.pks and self.updates_only:
             # Django will say that there is no such row, unless somebody makes one meanwhile.
             target = target_for(family.root, key, self.using)
-            yield from (Subject(target, tie.above or tie.beside) for tie in family.ties)
+            yield from (Subject(target, standing(tie.above or tie.beside)) for tie in family.ties)
         elif not stored.pks:
             self._force(family.root)
         for subject in stored.subjects:
             if not subject.policy.exempts(self.update_fields):
-                yield replace(subject, saved=saved)
+                yield subject._replace(saved=saved)
 
 
 def _differ(was: Any, now: Any) -> bool:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model, QuerySet
 from django.db.models.expressions import DatabaseDefault
 
 from lock_tokens.enforcement.policy import (
     Family,
     Policy,
+    Standing,
     Tie,
     families_of,
     foreign_key,
+    standing,
     strictest,
 )
 from lock_tokens.enforcement.refusing import Refusal, refuse
 from lock_tokens.exceptions import LockRequired
-from lock_tokens.targets import Target, root_of, target_for
+from lock_tokens.targets import Target, root_of, target_for, targets_for
 
 
 class Saved(NamedTuple):
@@ -32,14 +33,11 @@ class Saved(NamedTuple):
     fields: Collection[str] | None
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """An object whose lock a write needs, and why."""
 
     target: Target
-    # The policies that it is under, and those under which it is if it has such a row too.
-    above: tuple[Policy, ...]
-    beside: tuple[Policy, ...] = ()
+    standing: Standing
     # The models whose suspension lets the write pass.
     roots: frozenset[type[Model]] = frozenset()
     # The write may turn out to be the first of its row, and then needs no token.
@@ -51,9 +49,9 @@ class Subject:
     # The object is deleted, and its lock with it.
     ends: bool = False
 
-    @cached_property
+    @property
     def policy(self) -> Policy:
-        return strictest((*self.above, *self.beside))
+        return self.standing.policy
 
     @property
     def mark(self) -> tuple[Target, Policy]:
@@ -62,10 +60,9 @@ class Subject:
 
     def joined(self, other: Subject) -> Subject:
         """Return the subject of a write that is both."""
-        return replace(
-            self,
-            above=(*self.above, *other.above),
-            beside=(*self.beside, *other.beside),
+        mine, its = self.standing, other.standing
+        return self._replace(
+            standing=standing((*mine.above, *its.above), (*mine.beside, *its.beside)),
             may_be_new=self.may_be_new and other.may_be_new,
             saved=self.saved or other.saved,
             ends=self.ends or other.ends,
@@ -73,17 +70,17 @@ class Subject:
 
 
 def own_subject(
-    family: Family, model: type[Model], target: Target, *, may_be_new: bool = False
+    family: Family,
+    model: type[Model],
+    target: Target,
+    *,
+    may_be_new: bool = False,
+    saved: Saved | None = None,
 ) -> Subject:
     """Return the subject for the row of ``target``, which is written as a row of ``model``."""
-    above = family.above(model)
-    return Subject(
-        target,
-        above,
-        family.beside(model),
-        roots=frozenset({family.root}),
-        may_be_new=may_be_new or not above,
-    )
+    known = family.standing(model)
+    new = may_be_new or not known.above
+    return Subject(target, known, family.own_roots, new, saved=saved)
 
 
 # An instance ---------------------------------------------------------------------------------
@@ -99,6 +96,8 @@ def written_key(instance: Model, root: type[Model]) -> Any:
     if len(meta.pk_fields) > 1:
         values = tuple(getattr(instance, field.attname) for field in meta.pk_fields)
         return None if None in values else values
+    if type(key := getattr(instance, meta.pk.attname)) is int:
+        return key
     links = [meta.pk, *_links_to(type(instance), root)]
     found = (getattr(instance, field.attname) for field in links)
     key = next((value for value in found if value is not None), None)
@@ -121,15 +120,17 @@ def stored_target(model: type[Model], pk: Any, using: str) -> Target:
     so it is that row's lock which counts. Statements: 1 where keys may be spelt differently.
     """
     target = target_for(model, pk, using)
-    if not _has_loose_key(target.model, connections[using]):
+    if not has_loose_key(target.model, using):
         return target
     rows: QuerySet[Any] = QuerySet(target.model, using=using).filter(pk=pk)
     stored: Any = rows.values_list("pk", flat=True).first()
     return target if stored is None else target_for(target.model, stored, using)
 
 
-def _has_loose_key(model: type[Model], connection: BaseDatabaseWrapper) -> bool:
+@cache
+def has_loose_key(model: type[Model], using: str) -> bool:
     """Tell whether different texts may be the same key: on MariaDB, and under a collation."""
+    connection = connections[using]
     for field in model._meta.pk_fields:
         while field.remote_field is not None:
             field = field.target_field  # type: ignore[attr-defined]
@@ -180,7 +181,7 @@ def of_rows(
     for index, family in enumerate(families, start=1):
         roots = [row[index] for row in found]
         if family.policies and own:
-            targets = (target_for(family.root, pk, using) for pk in roots)
+            targets = targets_for(family.root, roots, using)
             subjects += (own_subject(family, model, target) for target in targets)
         for tie in family.ties:
             if tie in near:
@@ -245,13 +246,14 @@ def _tied(tie: Tie, pks: Sequence[Any], values: Sequence[Any], using: str) -> li
             found.append(_tied_to(tie, end, using, row))
         elif tie.by_via:
             target = target_for(tie.model, pk, using)
-            found.append(Subject(target, tie.above, roots=tie.roots))
+            found.append(Subject(target, standing(tie.above), tie.roots))
     return found
 
 
 def _tied_to(tie: Tie, end: Any, using: str, row: str) -> Subject:
     target = target_for(tie.protector, end, using)
-    return Subject(target, tie.above, tie.beside, tie.roots, not tie.above, protects=row)
+    known = standing(tie.above, tie.beside)
+    return Subject(target, known, tie.roots, not tie.above, protects=row)
 
 
 def follow(
@@ -265,7 +267,7 @@ def follow(
     wanted = {value for value in values if value is not None}
     first = foreign_key(model, path[0])
     known, there = first.target_field, first.related_model
-    is_key = known.primary_key and not _has_loose_key(there, connections[using])
+    is_key = known.primary_key and not has_loose_key(there, using)
     if not wanted or (len(path) == 1 and is_key):
         return {value: value for value in wanted}
     column = foreign_key(there, path[1]).attname if path[1:] else "pk"
@@ -348,6 +350,8 @@ def tied_values(instance: Model, fields: Iterable[str] | None = None) -> dict[st
     """
     model = type(instance)
     ties = [tie for family in families_of(model) for tie in family.ties]
+    if not ties:
+        return {}
     keys = [foreign_key(tie.model, tie.path[0]) for tie in ties if issubclass(model, tie.model)]
     deferred = instance.get_deferred_fields()
     return {

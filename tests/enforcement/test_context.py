@@ -308,9 +308,9 @@ class TestLeaks:
 
 
 class TestOutsideRequest:
-    def test_allow_lets_scripts_write(self, article, settings, django_assert_num_queries):
+    def test_allow_lets_scripts_write(self, article, settings, assert_statements):
         settings.LOCK_TOKENS = {**settings.LOCK_TOKENS, "OUTSIDE_REQUEST": "allow"}
-        with hold_lock(article), django_assert_num_queries(1):
+        with hold_lock(article), assert_statements(1):
             article.save()
 
     def test_respect_refuses_only_somebody_elses_live_lock(self, article, settings):

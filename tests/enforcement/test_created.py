@@ -191,11 +191,11 @@ class TestForms:
         assert Group.objects.get().name == "new"
 
 
-def test_costs_no_statement(django_assert_num_queries, tag):
+def test_costs_no_statement(assert_statements, tag):
     with transaction.atomic():
         story = Story.objects.create(slug="a")
         # The look at the lock, and the update.
-        with django_assert_num_queries(2):
+        with assert_statements(2):
             story.save()
 
 

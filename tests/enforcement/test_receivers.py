@@ -293,12 +293,12 @@ class TestTheSecondLine:
 
 @pytest.mark.django_db
 class TestCreating:
-    def test_costs_no_statement_with_an_automatic_key(self, django_assert_num_queries):
-        with django_assert_num_queries(1):
+    def test_costs_no_statement_with_an_automatic_key(self, assert_statements):
+        with assert_statements(1):
             Article.objects.create(title="new")
-        with django_assert_num_queries(1):
+        with assert_statements(1):
             Uuid(name="new").save()
-        with django_assert_num_queries(2):
+        with assert_statements(2):
             Restaurant(name="new").save()
 
     def test_a_copy_of_a_row_is_a_creation(self):
@@ -307,11 +307,11 @@ class TestCreating:
         article.save()
         assert Article.objects.count() == 2
 
-    def test_with_a_key_of_its_own_needs_no_token(self, django_assert_num_queries):
+    def test_with_a_key_of_its_own_needs_no_token(self, assert_statements):
         Slug(slug="first").save()
         # The look at the lock and the look for the row; Django's attempt to update it is gone.
         # MariaDB is asked first how it spells the key.
-        with django_assert_num_queries(4 if connection.vendor == "mysql" else 3):
+        with assert_statements(4 if connection.vendor == "mysql" else 3):
             Slug(slug="new").save()
         assert Slug.objects.filter(slug="new").exists()
 
@@ -455,7 +455,7 @@ class TestWhatIsLeftAlone:
         assert Article.objects.get().title == "new"
 
     def test_a_model_that_is_not_named_gets_no_statement_and_no_receiver(
-        self, settings, django_assert_num_queries
+        self, settings, assert_statements
     ):
         listeners = [
             signal._live_receivers(Museum)[0] for signal in (pre_save, pre_delete, post_delete)
@@ -468,24 +468,22 @@ class TestWhatIsLeftAlone:
         assert Place.save_base is models.Model.save_base
         assert Place.delete is models.Model.delete
         place = Place.objects.create(name="old")
-        with django_assert_num_queries(1):
+        with assert_statements(1):
             place.save()
 
 
 @pytest.mark.django_db
 class TestCost:
-    def test_a_guarded_save_costs_one_statement(self, django_assert_num_queries):
+    def test_a_guarded_save_costs_one_statement(self, assert_statements):
         article = make_article()
-        with locked(article), django_assert_num_queries(2):
+        with locked(article), assert_statements(2):
             article.save()
 
-    def test_a_guarded_save_renews_a_lock_of_which_less_than_half_is_left(
-        self, django_assert_num_queries
-    ):
+    def test_a_guarded_save_renews_a_lock_of_which_less_than_half_is_left(self, assert_statements):
         article = make_article()
         with locked(article):
             LockToken.objects.update(locked_at=timezone.now() - timedelta(seconds=1801))
-            with django_assert_num_queries(3):
+            with assert_statements(3):
                 article.save()
             assert LockToken.objects.get().locked_at > timezone.now() - timedelta(seconds=10)
 
@@ -497,9 +495,9 @@ class TestCost:
         with locked(custom):
             assert count_statements(custom.delete) == 3
 
-    def test_suspended_costs_nothing(self, django_assert_num_queries):
+    def test_suspended_costs_nothing(self, assert_statements):
         article = make_article()
-        with suspended(reason="the test"), django_assert_num_queries(1):
+        with suspended(reason="the test"), assert_statements(1):
             article.save()
 
 

@@ -27,7 +27,7 @@ ROUNDS = 20
 LONG = 60
 ON_SQLITE = connection.vendor == "sqlite"
 # How the statement begins by which the guard looks at one lock and holds it.
-LOOK = "UPDATE lock_tokens_locktoken" if ON_SQLITE else "SELECT id, token_str"
+LOOK = "(UPDATE lock_tokens_locktoken|SELECT id, token_str)"
 
 
 @pytest.fixture(autouse=True)

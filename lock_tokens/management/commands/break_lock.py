@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections, router
 
 from lock_tokens import locking
 from lock_tokens.settings import is_label
@@ -20,14 +20,19 @@ class Command(BaseCommand):
         parser.add_argument("model", help="Such as news.Article.")
         parser.add_argument("pk", help="The object's key.")
         parser.add_argument("--reason", required=True, help="Logged, and told to listeners.")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help="Where the object is; by default, where the routers write its model.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not is_label(options["model"]):
             raise CommandError(f"{options['model']!r} is no model; name one such as news.Article.")
         try:
             model = apps.get_model(options["model"])
-            target = target_for(model, options["pk"], options["database"])
+            using = options["database"] or router.db_for_write(model)
+            target = target_for(model, options["pk"], using)
         except (LookupError, ValueError) as error:
             raise CommandError(str(error)) from None
         if not options["reason"].strip():
