@@ -3,7 +3,7 @@ PYTHON ?= python3
 # With pyenv, every Python that it has is offered to tox.
 TOX = . .ci/pythons && .venv/bin/tox
 
-.PHONY: help demo test test-all lint types docs clean
+.PHONY: help demo test test-all lint types docs benchmarks clean
 
 help:
 	@echo 'make demo      run the example project (ONCE=1: only play it through; PORT=8001)'
@@ -12,6 +12,7 @@ help:
 	@echo 'make lint      ruff'
 	@echo 'make types     mypy, strict'
 	@echo 'make docs      the documentation, into docs/_build'
+	@echo 'make benchmarks  measure anew what the documentation shows (an hour)'
 	@echo 'make clean     remove whatever these made'
 
 .venv/bin/tox:
@@ -35,6 +36,10 @@ test-all: .venv/bin/tox
 
 lint types docs: .venv/bin/tox
 	$(TOX) run -q -e $@
+
+# Takes an hour, and wants the machine for itself; its result is what docs/ shows.
+benchmarks: .venv/bin/tox
+	$(TOX) run -q -e benchmarks
 
 clean:
 	rm -rf .venv .tox build dist *.egg-info .coverage* .hypothesis .*_cache htmlcov docs/_build

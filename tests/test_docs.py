@@ -70,7 +70,8 @@ def test_a_page_renders_without_warnings_where_there_is_no_sphinx(name):
 def test_what_a_page_links_to_exists(name):
     document, _ = parse(name)
     linked = [node["refuri"] for node in document.findall(nodes.reference)]
-    assert [uri for uri in linked if not (DOCS / uri).is_file()] == []
+    here = [uri for uri in linked if not uri.startswith("https://")]
+    assert [uri for uri in here if not (DOCS / uri).is_file()] == []
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,0 +1,1 @@
+"""What docs/performance.rst shows, measured anew: see ``python -m benchmarks --help``."""
