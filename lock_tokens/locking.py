@@ -63,6 +63,13 @@ def same_token(expected: str, given: object) -> bool:
     return is_token(given) and secrets.compare_digest(expected, cast(str, given))
 
 
+def is_among(given: Iterable[object], expected: str) -> bool:
+    """Tell whether one of ``given`` is the token ``expected``; in constant time."""
+    # A list, not a generator: as many comparisons as tokens, whichever of them matches.
+    matching = [same_token(expected, token) for token in given]
+    return any(matching)
+
+
 def is_token(value: object) -> bool:
     """Tell whether ``value`` could be a token; the databases cannot even look up some strings."""
     return isinstance(value, str) and value.isascii() and value.isprintable()
@@ -109,9 +116,7 @@ class Lock(Lease):
 
     def matches(self, tokens: Iterable[object]) -> bool:
         """Tell whether one of ``tokens`` is the valid one."""
-        # A list, not a generator: as many comparisons as tokens, whichever of them matches.
-        matching = [same_token(self.token, token) for token in tokens]
-        return any(matching)
+        return is_among(tokens, self.token)
 
     def facts(self, *, authenticated: bool = False, holder: str | None = None) -> LockFacts:
         return super().facts(authenticated=authenticated, holder=holder or self.holder)

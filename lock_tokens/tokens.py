@@ -10,7 +10,7 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 
 from lock_tokens import settings
-from lock_tokens.locking import is_token, same_token
+from lock_tokens.locking import is_among, is_token
 from lock_tokens.sessions import session_key_of
 from lock_tokens.targets import Target
 
@@ -34,9 +34,7 @@ class Tokens(list[Presented]):
         """Tell whether ``token``, that of a lock, is among them; in constant time."""
         if len(self) > FEW:
             return hashed(token) in self._hashes
-        # A list, not a generator: as many comparisons as tokens, whichever of them matches.
-        matching = [same_token(token, presented.token) for presented in self]
-        return any(matching)
+        return is_among((presented.token for presented in self), token)
 
     @cached_property
     def _hashes(self) -> set[bytes]:

@@ -25,7 +25,7 @@ class Command(BaseCommand):
             locks = locks.live()
         locks = locks.select_related("locked_object_content_type")
         if router.db_for_write(get_user_model()) == options["database"]:
-            locks = locks.select_related("locked_object_content_type", "locked_by")
+            locks = locks.select_related("locked_by")
             names = None
         else:
             holders = locks.exclude(locked_by=None).values_list("locked_by_id", flat=True)
