@@ -27,7 +27,7 @@ from django.utils.translation import gettext as _
 
 from lock_tokens import settings, signals
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, LockFacts
-from lock_tokens.statements import Taking, read_with_holder, statements_for
+from lock_tokens.statements import SHORTEN, Taking, read_with_holder, statements_for
 from lock_tokens.targets import Target
 
 logger = logging.getLogger("lock_tokens")
@@ -112,6 +112,8 @@ class Lock(Lease):
     id: int
     token: str = field(repr=False)
     locked_by_id: Any = None
+    # When it was taken; renewing moves ``locked_at`` only.
+    created: datetime | None = None
     holder: str | None = None
 
     def matches(self, tokens: Iterable[object]) -> bool:
@@ -119,7 +121,9 @@ class Lock(Lease):
         return is_among(tokens, self.token)
 
     def facts(self, *, authenticated: bool = False, holder: str | None = None) -> LockFacts:
-        return super().facts(authenticated=authenticated, holder=holder or self.holder)
+        since = self.created or self.locked_at
+        facts = LockFacts(since, self.expires_at, _holder=holder or self.holder)
+        return facts.told_to(authenticated=authenticated)
 
 
 class NewLock(NamedTuple):
@@ -138,14 +142,18 @@ def _user_field() -> Any:
 
 def row_lock(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Lock:
     """Make a Lock of the columns ``statements.ROW``, and the holder's name if it was joined."""
-    id_, token, locked_at, timeout, locked_by_id, *holder = row
-    if isinstance(locked_at, str):
-        locked_at = datetime.fromisoformat(locked_at)
-    if locked_at.tzinfo is None and django_settings.USE_TZ:
-        locked_at = locked_at.replace(tzinfo=connection.timezone)
+    id_, token, locked_at, timeout, locked_by_id, created, *holder = row
     if locked_by_id is not None:
         locked_by_id = _user_field().to_python(locked_by_id)
-    return Lock(locked_at, timeout, id_, token, locked_by_id, *holder)
+    moments = _moment(connection, locked_at), _moment(connection, created)
+    return Lock(moments[0], timeout, id_, token, locked_by_id, moments[1], *holder)
+
+
+def _moment(connection: BaseDatabaseWrapper, value: Any) -> datetime:
+    moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if moment.tzinfo is None and django_settings.USE_TZ:
+        return moment.replace(tzinfo=connection.timezone)
+    return moment
 
 
 def insert_params(connection: BaseDatabaseWrapper, target: Target, new: NewLock) -> list[Any]:
@@ -226,7 +234,8 @@ def _contend(
 def _written(rows: list[Any], new: NewLock) -> Lock | None:
     # MariaDB returns the row that is in the way; only one with our token is ours.
     if rows and rows[0][1] == new.token:
-        return Lock(new.locked_at, new.timeout, rows[0][0], new.token, new.locked_by_id)
+        created = new.created or new.locked_at
+        return Lock(new.locked_at, new.timeout, rows[0][0], new.token, new.locked_by_id, created)
     return None
 
 
@@ -330,6 +339,19 @@ def renew(target: Target, token: str, *, timeout: int | None = None) -> Lease:
     lease = Lease(locked_at, seconds)
     announce(signals.lock_renewed, target, lease)
     return lease
+
+
+def shorten(target: Target, lock: Lock, seconds: int) -> None:
+    """Let the lease of ``lock`` end within ``seconds``, unless it was renewed since it was read.
+
+    The token stays valid until somebody takes the lock. Statements: 1, or none.
+    """
+    ending = now() + timedelta(seconds=seconds - lock.timeout)
+    if ending < lock.locked_at:
+        connection = connections[target.using]
+        adapt = connection.ops.adapt_datetimefield_value
+        with connection.cursor() as cursor:
+            cursor.execute(SHORTEN, [adapt(ending), lock.id, adapt(lock.locked_at)])
 
 
 def release(target: Target, token: str) -> bool:

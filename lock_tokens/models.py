@@ -25,7 +25,7 @@ from lock_tokens.exceptions import (
 from lock_tokens.fields import ExactCharField, LockedObject, SecondsLater
 from lock_tokens.managers import LockableModelManager, LockTokenManager
 from lock_tokens.settings import current
-from lock_tokens.targets import MAX_KEY_LENGTH, Target, target_for, target_of
+from lock_tokens.targets import MAX_KEY_LENGTH, Target, key_from_text, target_for, target_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -121,7 +121,7 @@ class LockToken(models.Model):
         model = self.get_locked_model(using)
         if model is None:
             raise ValueError(f"{self.locked_object_content_type} names no installed model.")
-        return target_for(model, self.locked_object_id, using)
+        return target_for(model, key_from_text(model, self.locked_object_id), using)
 
     def _insert(self, using: str) -> None:
         target = self.get_target(using)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.base import SessionBase
@@ -52,18 +52,36 @@ def lock_for_session(
     Returns ``{"token": …, "expires": …}``. Raises ``AlreadyLockedError`` when somebody else's
     lock is live; the session keeps what it had. Statements: 1, or 2 when the token is stale.
     """
-    target = target_of(obj)
+    taken = take_for_session(target_of(obj), session, force_new, timeout=timeout)
+    return taken.lease.serialize(taken.token)
+
+
+class Taken(NamedTuple):
+    """A lock that a session has; ``fresh`` if it was not the session's before."""
+
+    token: str
+    lease: locking.Lease
+    fresh: bool
+
+    def __repr__(self) -> str:
+        return f"Taken(lease={self.lease!r}, fresh={self.fresh})"
+
+
+def take_for_session(
+    target: Target, session: SessionBase, force_new: bool = False, *, timeout: int | None = None
+) -> Taken:
+    """Take the lock on ``target``; as ``lock_for_session``."""
     name = session_key_of(target)
     token = session.get(name)
     if token is not None:
         try:
-            return locking.renew(target, token, timeout=timeout).serialize(token)
+            return Taken(token, locking.renew(target, token, timeout=timeout), fresh=False)
         except InvalidToken:
             if not force_new:
                 raise
     lock = locking.acquire(target, timeout=timeout, by=user_of(session))
     session[name] = lock.token
-    return lock.serialize(lock.token)
+    return Taken(lock.token, lock, fresh=True)
 
 
 def unlock_for_session(obj: Model, session: SessionBase) -> None:

@@ -19,7 +19,7 @@ COLUMNS = (
     "token_str, locked_object_content_type_id, locked_object_id, "
     "locked_at, timeout, locked_by_id, created"
 )
-ROW = "id, token_str, locked_at, timeout, locked_by_id"
+ROW = "id, token_str, locked_at, timeout, locked_by_id, created"
 BATCH_ROW = f"{ROW}, locked_object_content_type_id, locked_object_id"
 OBJECT = "locked_object_content_type_id = %s AND locked_object_id = %s"
 HELD = f"{OBJECT} AND token_str = %s"
@@ -27,6 +27,8 @@ CONFLICT = "ON CONFLICT (locked_object_content_type_id, locked_object_id) DO"
 # Seconds that who wants a lock waits for a transaction that is taking or removing it.
 BOUND = 5
 INSERT = f"INSERT INTO {TABLE} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+# A row that was replaced has another id, one that was renewed another time.
+SHORTEN = f"UPDATE {TABLE} SET locked_at = %s WHERE id = %s AND locked_at = %s"
 # What a replaced row takes over from the new one. The id is last: MariaDB assigns left to right.
 REPLACED = ("locked_at", "timeout", "locked_by_id", "created", "id")
 

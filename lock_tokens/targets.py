@@ -101,6 +101,18 @@ def key_for(model: type[Model], pk: Any) -> str:
     return key
 
 
+def key_from_text(model: type[Model], text: str) -> Any:
+    """Return the primary key that ``key_for`` has made ``text`` of; ``text`` if it made it of none.
+
+    A composite key stays text.
+    """
+    meta = root_of(model)._meta
+    try:
+        return text if len(meta.pk_fields) > 1 else meta.pk.to_python(text)
+    except ValidationError:
+        return text
+
+
 def target_for(model: type[Model], pk: Any, using: str) -> Target:
     """Return the target of the object of ``model`` with primary key ``pk`` in database ``using``.
 

@@ -22,7 +22,7 @@ def allows(lock: locking.Lock | None, tokens: Tokens) -> bool:
     return lock is not None and tokens.include(lock.token)
 
 
-def wants_renewal(lock: locking.Lock, moment: datetime) -> bool:
+def wants_renewal(lock: locking.Lease, moment: datetime) -> bool:
     """Tell whether at ``moment`` less than half of the time of ``lock`` is left."""
     return lock.expires_at - moment < timedelta(seconds=lock.timeout * RENEW_BELOW)
 

@@ -492,14 +492,16 @@ class LockLife(RuleBasedStateMachine):
             "locked_at",
             "timeout",
             "expires_at",
+            "created",
             "id",
         )
-        self.stored = {}
-        for type_, key, token, locked_at, timeout, expires_at, id_ in rows:
+        self.stored, self.created = {}, {}
+        for type_, key, token, locked_at, timeout, expires_at, created, id_ in rows:
             name, row = self.names[type_, key], Row(token, locked_at, timeout)
             assert name not in self.stored, "an object has two locks"
             assert expires_at == row.expires_at
             self.stored[name] = (id_, token)
+            self.created[name] = created
             assert self.locks.get(name) == row
         assert self.stored.keys() == self.locks.keys()
         assert dict(CONTENTS.all()) == self.contents

@@ -163,7 +163,7 @@ class PythonLife(LockLife):
         assert type(error).__name__ == kind
         assert (error.model_label, error.pk) == (thing.label, thing.pk)
         facts = error.lock and (error.lock.since, error.lock.until, error.lock.by)
-        assert facts == (row and (row.locked_at, row.expires_at, None))
+        assert facts == (row and (self.created[name], row.expires_at, None))
         for told in (str(error), repr(error)):
             assert not any(token in told for each in THINGS for token in self.got(each))
 

@@ -133,7 +133,7 @@ class RestLife(LockLife):
     def facts(self, name):
         row = self.locks[name]
         return {
-            "since": row.locked_at.isoformat(),
+            "since": self.created[name].isoformat(),
             "until": row.expires_at.isoformat(),
             "by": None,
         }

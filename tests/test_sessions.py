@@ -23,8 +23,10 @@ from lock_tokens.sessions import (
     check_for_session,
     get_session_key,
     lock_for_session,
+    release_all,
     unlock_for_session,
 )
+from lock_tokens.signals import object_unlocked
 from tests.app.models import Article, ArticleProxy, Bistro, Line, Place, Slug
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
@@ -296,3 +298,20 @@ class TestUsers:
         request.session = client.session
         login(request, alice)
         assert check_for_session(article, request.session) is True
+
+
+def test_logging_out_tells_the_key_of_each_object_as_it_is(
+    article, django_capture_on_commit_callbacks
+):
+    heard = []
+
+    def hear(pk, **kwargs):
+        heard.append(pk)
+
+    session = SessionStore()
+    lock_for_session(article, session)
+    object_unlocked.connect(hear)
+    with django_capture_on_commit_callbacks(execute=True):
+        release_all(session)
+    object_unlocked.disconnect(hear)
+    assert heard == [article.pk]
