@@ -64,26 +64,34 @@ def reserve(targets: Iterable[Target]) -> tuple[dict[Target, Lock], list[int]]:
     put where there was none. These are to be deleted again by ``discard``: who inserts the same
     key has to wait for the transaction that did so all the same. Statements: 1.
     """
+    found, placed = place(targets, seconds=1)
+    return found, [lock.id for lock in placed.values()]
+
+
+def place(
+    targets: Iterable[Target], *, seconds: int
+) -> tuple[dict[Target, Lock], dict[Target, Lock]]:
+    """Put a lock of ``seconds`` on those of ``targets`` that have none, as ``reserve``.
+
+    Returns the locks that were there and those that were placed. Statements: 1.
+    """
     found: dict[Target, Lock] = {}
-    placed: list[int] = []
+    placed: dict[Target, Lock] = {}
     wanted = in_order(targets)
     for start in range(0, len(wanted), RESERVED_AT_ONCE):
         some = wanted[start : start + RESERVED_AT_ONCE]
         tokens = {target: locking.new_token() for target in some}
-        for target, lock in _place(tokens).items():
-            if lock.token == tokens[target]:
-                placed.append(lock.id)
-            else:
-                found[target] = lock
+        for target, lock in _place(tokens, seconds).items():
+            (placed if lock.token == tokens[target] else found)[target] = lock
     return found, placed
 
 
-def _place(tokens: dict[Target, str]) -> dict[Target, Lock]:
+def _place(tokens: dict[Target, str], seconds: int) -> dict[Target, Lock]:
     """Insert a row for each target that has none; return the rows of all of them, locked."""
     using = next(iter(tokens)).using
     moment = locking.now()
     rows = [
-        locking.insert_params(connections[using], target, NewLock(token, moment, 1))
+        locking.insert_params(connections[using], target, NewLock(token, moment, seconds))
         for target, token in tokens.items()
     ]
     return _by_target(tokens, _fetch(using, *_statements(using).reserve(rows)))

@@ -83,14 +83,17 @@ class LockTokensError(Exception):
             name = f"{apps.get_model(self.model_label)._meta.verbose_name} {self.pk}"
         text = _(self.for_people or self.explanation) % {"object": name}
         text = text[:1].upper() + text[1:]
-        return f"{text} {_describe_lock(lock, _locally)}" if lock else text
+        if lock is None:
+            return text
+        # A moment may end in a point of its own: "p.m."
+        return f"{text} {_describe_lock(lock, locally).replace('..', '.')}"
 
 
 def _exactly(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="seconds")
 
 
-def _locally(moment: datetime) -> str:
+def locally(moment: datetime) -> str:
     """Format ``moment`` in the reader's time zone and language."""
     local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
     return date_format(local, "DATETIME_FORMAT")
@@ -143,7 +146,9 @@ class WriteRefused(LockTokensError, PermissionDenied):  # noqa: N818
         text = super().describe(lock)
         if self.protects:
             values = {"row": self.protects, "object": f"{self.model_label} {self.pk}"}
-            text = f"{_('%(row)s is protected by the lock of %(object)s.') % values} {text}"
+            # By itself: xgettext reads no f-strings.
+            protection = _("%(row)s is protected by the lock of %(object)s.") % values
+            text = f"{protection} {text}"
         if len(self.refused) > 1:
             text = f"{self._describe_many()} {text}"
         return text

@@ -6,6 +6,7 @@ A permission is a function of the request, the action (``"lock"``, ``"status"``,
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -59,22 +60,45 @@ def is_open(model: type[Model]) -> bool:
 def is_lockable(model: type[Model]) -> bool:
     """Tell whether the REST API may lock objects of ``model`` at all, by API_MODELS."""
     opened = settings.current.API_MODELS
-    if opened is None:
-        return issubclass(model, LockableModel) or _named(model, settings.current.ENFORCED_MODELS)
-    return opened == "__all__" or _named(model, opened)
+    if opened is not None:
+        return opened == "__all__" or _named(model, opened)
+    return (
+        issubclass(model, LockableModel)
+        or _named(model, settings.current.ENFORCED_MODELS)
+        or _is_kind_of(model, _in_admin())
+    )
+
+
+def _in_admin() -> Iterator[type[Model]]:
+    """Yield the models that some admin site edits under a lock."""
+    if not apps.is_installed("django.contrib.admin"):
+        return
+    # Neither can be imported where the admin is not installed.
+    from django.contrib.admin.sites import all_sites
+
+    from lock_tokens.admin import LockableModelAdmin
+
+    for site in all_sites:
+        for model, model_admin in site._registry.items():
+            if isinstance(model_admin, LockableModelAdmin):
+                yield model
 
 
 def _named(model: type[Model], labels: Any) -> bool:
     """Tell whether ``labels`` name ``model``, a proxy of it or a multi-table parent."""
     if labels is None or isinstance(labels, str):
         return False
-    return any(issubclass(model, named) for named in map(_concrete, labels) if named)
+    return _is_kind_of(model, filter(None, map(_installed, labels)))
 
 
-def _concrete(label: str) -> type[Model] | None:
+def _is_kind_of(model: type[Model], others: Iterable[type[Model]]) -> bool:
+    """Tell whether ``model`` is one of ``others``, a proxy of it or a child."""
+    return any(issubclass(model, other._meta.concrete_model or other) for other in others)
+
+
+def _installed(label: str) -> type[Model] | None:
     try:
-        model = apps.get_model(label)
+        return apps.get_model(label)
     except LookupError:
         # A label of no installed model is for the system checks.
         return None
-    return model._meta.concrete_model or model

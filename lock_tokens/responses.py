@@ -12,21 +12,23 @@ from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext as _
 
 from lock_tokens import locking
-from lock_tokens.exceptions import LockFacts, LockTokensError
+from lock_tokens.exceptions import NAMED, LockFacts, LockTokensError
 
 PAGE = "text/html"
 PROBLEM = "application/problem+json"
 
 
-def refusal(request: HttpRequest, error: LockTokensError) -> HttpResponse:
+def refusal(request: HttpRequest, error: LockTokensError, **more: Any) -> HttpResponse:
     """Return the answer to ``request`` that ``error`` calls for, as JSON or as a page.
 
-    It names the holder only to those whom ``SHOW_HOLDER`` allows, and is not cached.
+    It names the holder only to those whom ``SHOW_HOLDER`` allows, and is not cached. ``more`` is
+    for the context of the page.
     """
     if prefers_json(request):
         response = refusal_as_json(request, error)
     else:
         context = {
+            **more,
             "title": _(error.title),
             "detail": tell(request, error),
             "lock": _facts_for(request, error),
@@ -85,6 +87,15 @@ def finish(response: HttpResponseBase, error: LockTokensError) -> None:
 def tell(request: HttpRequest, error: LockTokensError) -> str:
     """Return the message of ``error`` for the person who sent ``request``."""
     return error.tell(_facts_for(request, error))
+
+
+def tell_all(request: HttpRequest, error: LockTokensError) -> str:
+    """Return the messages of ``error`` and of all objects that were refused with it."""
+    refused = getattr(error, "refused", ()) or (error,)
+    told = [tell(request, each) for each in refused[:NAMED]]
+    if len(refused) > NAMED:
+        told.append(_("And %(more)s more.") % {"more": len(refused) - NAMED})
+    return " ".join(told)
 
 
 def _facts_for(request: HttpRequest, error: LockTokensError) -> LockFacts | None:

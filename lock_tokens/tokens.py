@@ -118,6 +118,26 @@ def parsed_tokens(request: HttpRequest, parsed: HttpRequest) -> list[str]:
     return [token.strip() for token in form.getlist(settings.current.TOKEN_FIELD)]
 
 
+def keep_from_old_form(request: HttpRequest, token: str | None) -> None:
+    """Let the form that ``request`` has sent, when it is shown again, not carry ``token``.
+
+    That lock was taken after the form was filled in, and so does not speak for it.
+    """
+    request._lock_tokens_taken_later = token  # type: ignore[attr-defined]
+
+
+def token_of_form(request: HttpRequest, token: str) -> str:
+    """Return the token for the field of a form, where the session has ``token``.
+
+    A form that is shown again keeps the one that it was sent with: what was stale stays stale.
+    """
+    sent = form_tokens(request)
+    is_later = bool(token) and token == getattr(request, "_lock_tokens_taken_later", None)
+    if token in sent or not (sent or is_later):
+        return token
+    return sent[0] if len(sent) == 1 else ""
+
+
 def _is_lost(request: HttpRequest) -> bool:
     """Tell whether an empty form may be one that could not be parsed any more."""
     if request.content_type != MULTIPART:

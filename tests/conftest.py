@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 from uuid import UUID
 
 import pytest
+import rest_framework.compat  # noqa: F401 - imports a driver, which needs the real datetime
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection

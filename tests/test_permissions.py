@@ -1,6 +1,11 @@
 """What the REST API may lock, and who: API_MODELS and API_PERMISSION over HTTP."""
 
+import subprocess
+import sys
+from weakref import WeakSet
+
 import pytest
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.auth.models import AbstractUser, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -8,6 +13,7 @@ from django.http import Http404
 from django.test import RequestFactory
 
 from lock_tokens import permissions
+from lock_tokens.admin import LockableModelAdmin
 from lock_tokens.models import LockableModel, LockToken
 from tests.app.models import Article, ArticleProxy, Bistro, Chapter, Page, Place, Restaurant
 from tests.test_views import url_of
@@ -46,6 +52,14 @@ def only_first(request, action, obj):
 
 def hidden(request, action, obj):
     raise Http404("Nothing to see here.")
+
+
+@pytest.fixture(autouse=True)
+def sites(monkeypatch):
+    """Let the sites of other tests open nothing."""
+    found = WeakSet()
+    monkeypatch.setattr("django.contrib.admin.sites.all_sites", found)
+    return found
 
 
 @pytest.fixture
@@ -144,6 +158,76 @@ def test_a_label_of_no_model_opens_nothing(settings):
     settings.LOCK_TOKENS = {"API_MODELS": ["app.Nothing", "app.Page"]}
     assert not permissions.is_lockable(Article)
     assert permissions.is_lockable(Page)
+
+
+@pytest.fixture
+def desk():
+    """A site of a project's own, beside Django's."""
+    return AdminSite(name="desk")
+
+
+@pytest.mark.parametrize("registered", [Article, ArticleProxy])
+def test_a_model_with_a_lockable_admin_in_any_site_is_opened(
+    client, article, settings, desk, registered
+):
+    settings.LOCK_TOKENS = {"API_PERMISSION": ANYBODY}
+    desk.register(Place, ModelAdmin)
+    assert not found(client, article)
+    desk.register(registered, LockableModelAdmin)
+    assert found(client, article)
+    assert found(client, article, ArticleProxy)
+    assert not found(client, Place.objects.create(name="a"))
+    desk.unregister(registered)
+    assert not found(client, article)
+
+
+def test_a_lockable_admin_opens_the_children_of_its_model_but_not_the_parents(
+    client, settings, desk
+):
+    settings.LOCK_TOKENS = {"API_PERMISSION": ANYBODY}
+    desk.register(Restaurant, LockableModelAdmin)
+    bistro = Bistro.objects.create(name="a")
+    assert found(client, bistro)
+    assert found(client, bistro, Restaurant)
+    assert not found(client, bistro, Place)
+
+
+def test_a_list_says_alone_what_is_opened(client, article, settings, desk):
+    desk.register(Article, LockableModelAdmin)
+    settings.LOCK_TOKENS = {"API_PERMISSION": ANYBODY, "API_MODELS": ["app.Page"]}
+    assert not found(client, article)
+
+
+def test_a_lockable_admin_asks_for_the_change_permission(client, article, alice, desk):
+    desk.register(Article, LockableModelAdmin)
+    assert client.post(url_of(article)).json() == NO_OBJECT
+    allow(alice, "change_article")
+    assert client.post(url_of(article)).status_code == 201
+
+
+WITHOUT_ADMIN = """
+import django
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "lock_tokens"],
+    LOCK_TOKENS={"ENFORCED_MODELS": ["auth.Group"]},
+)
+django.setup()
+
+import sys
+from django.contrib.auth.models import Group, User
+from lock_tokens import permissions, urls
+
+assert permissions.is_lockable(Group)
+assert not permissions.is_lockable(User)
+assert "lock_tokens.admin" not in sys.modules
+"""
+
+
+def test_a_project_without_the_admin_has_an_api_too():
+    subprocess.run([sys.executable, "-W", "error", "-c", WITHOUT_ADMIN], check=True)
 
 
 # API_PERMISSION

@@ -8,7 +8,7 @@ const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 
 const MESSAGES = {
-  countdown: "Free in {time} at the latest.",
+  countdown: "The lock has {time} left.",
   free: "It is free now.",
   free_typed: "It is free now. Save again.",
   edit: "Edit now",
@@ -750,12 +750,12 @@ test("a page in the back/forward cache keeps no channel open, and opens it again
 
 test("a reader's page counts down, asks without a token and sends no farewell", async () => {
   const tab = reading();
-  assert.equal(said(tab), "Free in 10:00 at the latest.");
+  assert.equal(said(tab), "The lock has 10:00 left.");
   await tab.clock.advance(3 * SECOND);
-  assert.equal(said(tab), "Free in 9:57 at the latest.");
+  assert.equal(said(tab), "The lock has 9:57 left.");
   tab.server.answer(locked(65));
   await tab.clock.advance(2 * SECOND);
-  assert.equal(said(tab), "Free in 1:05 at the latest.");
+  assert.equal(said(tab), "The lock has 1:05 left.");
   goAway(tab, false);
   const asked = tab.server.take();
   assert.deepEqual(
@@ -766,7 +766,7 @@ test("a reader's page counts down, asks without a token and sends no farewell", 
 
 test("a second that has begun is counted", () => {
   const tab = reading({ attributes: { "data-seconds": "64.2" } });
-  assert.equal(said(tab), "Free in 1:05 at the latest.");
+  assert.equal(said(tab), "The lock has 1:05 left.");
 });
 
 test("within ten seconds of the release the page offers to edit", async () => {
@@ -791,7 +791,7 @@ test("the offer is withdrawn when somebody else was quicker, who is named", asyn
   const tab = reading();
   tab.server.answer(locked(), FREE, locked(60, "carol"));
   await tab.clock.advance(15 * SECOND);
-  assert.equal(said(tab), "carol is editing. Free in 1:00 at the latest.");
+  assert.equal(said(tab), "carol is editing. The lock has 1:00 left.");
   assert.deepEqual(buttons(tab), []);
 });
 
@@ -800,7 +800,7 @@ test("the next holder is told of even where holders have no names", async () => 
   const nobody = (message) => locked(60, null, message);
   tab.server.answer(nobody("Somebody since one."), FREE, nobody("Somebody since two."));
   await tab.clock.advance(15 * SECOND);
-  assert.equal(said(tab), "Somebody since two. Free in 1:00 at the latest.");
+  assert.equal(said(tab), "Somebody since two. The lock has 1:00 left.");
 });
 
 test("times in a message are the reader's own", async () => {
@@ -812,7 +812,7 @@ test("times in a message are the reader's own", async () => {
   await tab.clock.advance(10 * SECOND);
   assert.equal(
     said(tab),
-    `carol is editing since ${shown(next.data.since)}. Free in 1:00 at the latest.`,
+    `carol is editing since ${shown(next.data.since)}. The lock has 1:00 left.`,
   );
 });
 
@@ -834,7 +834,7 @@ test("what the page says of the holder goes when another one comes", async () =>
   assert.equal(find(tab, "#given").hidden, false);
   await tab.clock.advance(5 * SECOND);
   assert.equal(find(tab, "#given").hidden, true);
-  assert.equal(said(tab), "carol is editing. Free in 1:00 at the latest.");
+  assert.equal(said(tab), "carol is editing. The lock has 1:00 left.");
 });
 
 for (const [status_, text, method] of [

@@ -149,7 +149,7 @@
   }
 
   function textOf(control) {
-    // biome-ignore lint/performance/useDomNodeTextContent: it keeps the ends of lines.
+    // Not textContent: it keeps the ends of lines.
     if (control.isContentEditable) return control.innerText;
     return TEXTUAL.includes(control.type) ? control.value : "";
   }
@@ -493,7 +493,10 @@
   listen();
   fillTokens();
   tabs.open();
-  poll.wait(pace());
+  // Out of the HTTP cache, so it was left before, and what that has sent may still be on its way.
+  const wasLeft = mine && performance.getEntriesByType?.("navigation")[0]?.type === "back_forward";
+  if (wasLeft) hurry = [1000, 1000];
+  poll.wait(wasLeft ? 0 : pace());
   setInterval(render, 1000);
   render();
 })();
