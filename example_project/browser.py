@@ -18,7 +18,10 @@ class Reader(HTMLParser):
         super().__init__()
         self.words: list[str] = []
         self.forms: list[dict[str, str]] = []
+        # By what they say, what they add to their form.
+        self.buttons: dict[str, dict[str, str]] = {}
         self._textarea: str | None = None
+        self._button: dict[str, str] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
@@ -30,6 +33,8 @@ class Reader(HTMLParser):
         elif tag == "textarea" and name and self.forms:
             self._textarea = name
             self.forms[-1][name] = ""
+        elif tag == "button":
+            self._button = {name: attributes.get("value") or ""} if name else {}
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea" and self._textarea:
@@ -37,9 +42,13 @@ class Reader(HTMLParser):
             form, name = self.forms[-1], self._textarea
             form[name] = form[name].removeprefix("\r").removeprefix("\n")
             self._textarea = None
+        elif tag == "button":
+            self._button = None
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self._button is not None and data.strip():
+            self.buttons[data.strip()] = self._button
         if self._textarea:
             self.forms[-1][self._textarea] += data
 
@@ -59,6 +68,7 @@ class Page:
             reader.feed(self.content)
             reader.close()
         self.forms = reader.forms
+        self.buttons = reader.buttons
         self.text = " ".join(" ".join(reader.words).split()) or self.content
 
     @property
@@ -84,12 +94,18 @@ class Browser:
     def get(self, path: str, accept: str = PAGE) -> Page:
         return self.send("GET", path, {"Accept": accept})
 
-    def post(self, path: str, form: dict[str, str]) -> Page:
-        """Send ``form``, as a click on its button does; redirects are not followed."""
+    def post(
+        self,
+        path: str,
+        form: dict[str, str],
+        button: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Page:
+        """Send ``form``, as a click on its ``button`` does; redirects are not followed."""
         content = "application/x-www-form-urlencoded"
-        return self.send(
-            "POST", path, {"Accept": PAGE, "Content-Type": content}, urlencode(form).encode()
-        )
+        fields = [*form.items(), *(button or {}).items()]
+        sent = {"Accept": PAGE, "Content-Type": content, **(headers or {})}
+        return self.send("POST", path, sent, urlencode(fields).encode())
 
     def send_json(self, method: str, path: str, value: Any = None, **headers: str) -> Page:
         """Send ``value`` as a page's script would, with the CSRF token of the cookie."""

@@ -18,6 +18,15 @@ from example_project.stage import BOLD, RED, MismatchError, Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_LINES = 25
+# Things to see in two browsers that a story over HTTP cannot show.
+TO_TRY = (
+    "Both open the article. Bob sees who has it, and a countdown. Alice saves, or closes her tab: "
+    "within ten seconds Bob is offered “Edit now”.",
+    "Alice opens it in two tabs, saves the first, then the second: refused, with mine and theirs.",
+    "Alice types; the chief opens the article and takes over. Alice's page says so at once, and "
+    "keeps her text to be copied.",
+    "Alice cuts the network, or logs out in another tab: her page says so, and tries again.",
+)
 
 
 class CannotServeError(Exception):
@@ -162,9 +171,15 @@ def keep_open(stage: Stage, server: "subprocess.Popen[str]", port: int) -> int:
     stage.write()
     stage.write(f"The newsroom is open: http://127.0.0.1:{port}/", BOLD)
     for name, password in PEOPLE.items():
-        role = "the superuser: /admin/" if name == "chief" else "editor"
+        role = "the superuser" if name == "chief" else "editor"
         stage.write(f"   {name:<6} {password:<13} {role}")
-    stage.tell("Log in as alice here and as bob in a private window, and open the same article.")
+    stage.write()
+    stage.tell(
+        "Log in as alice here and as bob in a private window, and put the windows side by side. "
+        "Here or at /admin/, it is the same:"
+    )
+    for line in TO_TRY:
+        stage.tell(f"- {line}")
     stage.write("Ctrl-C closes it.")
     try:
         server.wait()

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import django
+
 HERE = Path(__file__).resolve().parent
 
 INSTALLED_APPS = [
@@ -43,6 +45,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("NEWSROOM_DATABASE", HERE / "var" / "newsroom.sqlite3"),
+        # Whoever will write waits for its turn from the start, instead of failing half-way.
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
 ROOT_URLCONF = "example_project.urls"
@@ -58,6 +62,24 @@ USE_TZ = True
 DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 SECRET_KEY = "the newsroom keeps no secrets"
+
+# Django 6 can send a Content Security Policy. This one allows the site's own files, no inline
+# script and no inline style but Django's own, and it is all that the pages with locks need.
+if django.VERSION >= (6, 0):
+    from django.utils.csp import CSP
+
+    MIDDLEWARE.insert(1, "django.middleware.csp.ContentSecurityPolicyMiddleware")
+    TEMPLATES[0]["OPTIONS"]["context_processors"].append("django.template.context_processors.csp")
+    SECURE_CSP = {
+        "default-src": [CSP.NONE],
+        "script-src": [CSP.SELF, CSP.NONCE],
+        "style-src": [CSP.SELF, CSP.NONCE],
+        "img-src": [CSP.SELF],
+        "connect-src": [CSP.SELF],
+        "form-action": [CSP.SELF],
+        "frame-ancestors": [CSP.NONE],
+        "base-uri": [CSP.NONE],
+    }
 
 LOCK_TOKENS = {
     "ENFORCED_MODELS": {

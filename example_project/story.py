@@ -9,6 +9,7 @@ from pathlib import Path
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from example_project.browser import Browser
 from example_project.news.models import Article
@@ -28,6 +29,7 @@ MERGED = f"{BOB} No brass band."
 BY_REST = f"{MERGED} More at six."
 BY_SCRIPT = f"{MERGED} More at seven."
 REWRITTEN = "Overwritten by a program."
+LOOKED = "I have looked: save mine"
 
 SCRIPT = """
 from example_project.news.models import Article
@@ -52,7 +54,8 @@ def set_up() -> Article:
     editors = Group.objects.create(name="Editors")
     editors.permissions.set(Permission.objects.filter(content_type__app_label="news"))
     for name in ("alice", "bob"):
-        users.create_user(name, password=PEOPLE[name]).groups.add(editors)
+        # Staff may use the admin too, with the permissions of an editor.
+        users.create_user(name, password=PEOPLE[name], is_staff=True).groups.add(editors)
     users.create_superuser("chief", password=PEOPLE["chief"])
     return Article.objects.create(title=TITLE, body=DRAFT)
 
@@ -78,7 +81,8 @@ class Story:
         self.alice_goes_to_lunch()
         self.bob_takes_over()
         self.alice_comes_back()
-        self.alice_starts_afresh()
+        self.alice_looks_at_both()
+        self.the_chief_takes_over()
         self.programs_need_the_lock_too()
         self.scripts_need_the_lock_too()
 
@@ -120,18 +124,19 @@ class Story:
             got=self.alices_form.get("lock_token"),
         )
         self.until = lock.get_expiration_datetime()
-        self.stage.check_says(f"she reads: “Yours until {self.clock()}”", page.text, self.clock())
+        words = "Yours while this page is open"
+        self.stage.check_says(f"she reads: “{words}”", page.text, words)
         self.stage.tell(f"She types, and does not save yet: “{ALICE}”")
 
     def clock(self) -> str:
-        return self.until.strftime("%H:%M:%S UTC")
+        return date_format(self.until, "DATETIME_FORMAT")
 
     def bob_is_told(self) -> None:
         self.stage.scene("Bob is told who has it, and until when")
         page = self.bob.get(self.edit)
         self.stage.request("bob", page, wanted=423)
-        claim = f"he reads: “alice is writing here … until {self.clock()}”"
-        self.stage.check_says(claim, page.text, "alice is writing here", self.clock())
+        claim = f"he reads: “alice is editing this … until {self.clock()}”"
+        self.stage.check_says(claim, page.text, "alice is editing this", self.clock())
         self.stage.check("and gets no form", wanted={}, got=page.form_with("title"))
         lease = self.alices_lock.timeout
         seconds = int(page.headers.get("Retry-After", 0))
@@ -165,7 +170,7 @@ class Story:
         page = self.bob.post(self.edit, forced)
         self.stage.request("bob", page, wanted=423)
         self.check_body(DRAFT, "the article still says")
-        self.stage.check_says("he reads why", page.text, "Not saved", "alice is writing here")
+        self.stage.check_says("he reads why", page.text, "Nothing was saved", "alice is editing")
         kept = page.form_with("title").get("body")
         self.stage.check("his typing is shown back to him", wanted=FORCED, got=kept)
 
@@ -206,24 +211,67 @@ class Story:
         page = self.alice.post(self.edit, {**self.alices_form, "body": ALICE})
         self.stage.request("alice", page, wanted=412)
         self.check_body(BOB, "the article still says what Bob wrote")
+        self.refused = page
         kept = page.form_with("lock_token").get("body")
         self.stage.check("her typing is shown back to her", wanted=ALICE, got=kept)
-        self.stage.check_says("with Bob's text beside it, and why", page.text, BOB, "ended")
+        claim = "with why, and both texts side by side, mine and theirs"
+        self.stage.check_says(claim, page.text, "older than your lock", "Theirs", ALICE, BOB)
 
-    def alice_starts_afresh(self) -> None:
-        self.stage.scene("Alice opens it afresh in a second tab, and saves the first one again")
-        second = self.alice.get(self.edit)
-        self.stage.request("alice", second, wanted=200)
-        form = second.form_with("lock_token")
-        self.stage.check("the second tab shows Bob's text", wanted=BOB, got=form.get("body"))
-        page = self.alice.post(self.edit, {**self.alices_form, "body": ALICE})
+    def alice_looks_at_both(self) -> None:
+        self.stage.scene("Alice presses Save again without looking, then looks at both")
+        form = {**self.refused.form_with("lock_token"), "body": ALICE}
+        page = self.alice.post(self.edit, form)
         self.stage.request("alice", page, wanted=423)
-        claim = "she reads: “this form is older than your lock”"
-        self.stage.check_says(claim, page.text, "this form is older than your lock")
-        self.check_body(BOB, "her new lock does not help the old form; the article still says")
-        page = self.alice.post(self.edit, {**form, "body": MERGED})
+        self.check_body(BOB, "the old form stays old; the article still says")
+        self.stage.tell(f"She makes one text of the two, and presses “{LOOKED}”")
+        form = {**page.form_with("lock_token"), "body": MERGED}
+        button = page.buttons.get(LOOKED, {})
+        page = self.alice.post(self.edit, form, button)
         self.stage.request("alice", page, wanted=302)
-        self.check_body(MERGED, "the second tab saves, and nothing was lost")
+        self.check_body(MERGED, "she saved what she had looked at, and nothing was lost")
+        self.check_released("saving gave the lock back")
+        page = self.alice.post(self.edit, form, button)
+        self.stage.request("alice", page, wanted=412)
+        self.check_body(MERGED, "the token has ended with the save; sent once more it is refused")
+        self.stage.request("alice", self.alice.post(f"{self.page}leave/", form), wanted=302)
+
+    def the_chief_takes_over(self) -> None:
+        self.stage.scene("Alice edits again, and the chief takes over")
+        form = self.alice.get(self.edit).form_with("lock_token")
+        self.stage.check("the article is hers", wanted=form.get("lock_token"), got=self.token())
+        page = self.bob.get(self.edit)
+        self.stage.request("bob", page, wanted=423)
+        self.stage.check("bob may only wait", wanted=False, got="Take it over" in page.text)
+        page = self.chief.get(self.edit)
+        self.stage.request("chief", page, wanted=423)
+        self.stage.check_says("the chief is offered more", page.text, "Take it over")
+        lock = f"{self.edit}?lock_tokens"
+        page = self.chief.get(lock)
+        self.stage.request("chief", page, wanted=200)
+        sent = {**page.form_with("reason"), "reason": "It has to go out now."}
+        self.stage.request("chief", self.chief.post(lock, sent), wanted=302)
+        stale = form["lock_token"]
+        self.stage.check("alice's token is stale", wanted=True, got=self.token() != stale)
+        csrf = self.alice.cookies.get("csrftoken", "")
+        headers = {
+            "Accept": "application/json",
+            "X-Lock-Token": stale,
+            "X-CSRFToken": csrf,
+        }
+        page = self.alice.post(lock, {"action": "renew"}, headers=headers)
+        self.stage.request("alice", page, wanted=200)
+        told = page.json or {}
+        self.stage.check("her open page asks every 5 seconds", wanted="lost", got=told.get("state"))
+        # Her browser puts the moment into her own time zone and words.
+        message = told.get("message", "").replace("{since}", told.get("since") or "")
+        self.stage.check_says(f"she reads: “{message}”", message, "chief took the lock over")
+        token = {"csrfmiddlewaretoken": self.chief.cookies.get("csrftoken", "")}
+        self.stage.request("chief", self.chief.post(f"{self.page}leave/", token), wanted=302)
+        self.check_released("the chief has changed nothing, and gave the lock back")
+
+    def token(self) -> str | None:
+        lock = self.lock()
+        return lock and lock.token_str
 
     def programs_need_the_lock_too(self) -> None:
         self.stage.scene("Programs need the lock too")
@@ -244,9 +292,13 @@ class Story:
         self.stage.request("alice", page, wanted=423)
         by = (page.json or {}).get("lock", {}).get("by")
         self.stage.check("without its token: refused, and told by whom", wanted="bob", got=by)
-        form = self.chief.get(self.admin).form_with("title")
-        page = self.chief.post(self.admin, {**form, "body": REWRITTEN})
-        self.stage.request("chief", page, wanted=423)
+        page = self.chief.get(self.admin)
+        self.stage.request("chief", page, wanted=200)
+        self.stage.check_says("the admin shows it, and who writes", page.text, "bob is editing")
+        self.stage.check("with nothing to fill in", wanted={}, got=page.form_with("title"))
+        form = page.form_with("csrfmiddlewaretoken") | {"title": TITLE, "body": REWRITTEN}
+        page = self.chief.post(self.admin, form)
+        self.stage.request("chief", page, wanted=403)
         self.check_body(MERGED, "nor is the admin a way round, not for the superuser either")
         page = self.bob.send_json("PATCH", self.api, write, X_Lock_Token=token)
         self.stage.request("bob", page, wanted=200)

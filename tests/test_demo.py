@@ -114,16 +114,22 @@ def test_the_story_is_told_to_its_end(tmp_path):
         "alice POST /articles/1/edit/ → 412 Precondition Failed",
         "✓ the article still says what Bob wrote: “The old bridge stays shut",
         "✓ her typing is shown back to her",
+        "✓ with why, and both texts side by side, mine and theirs",
+        "7. Alice presses Save again without looking, then looks at both alice POST "
+        "/articles/1/edit/ → 423 Locked",
+        "✓ she saved what she had looked at, and nothing was lost",
+        "chief POST /articles/1/edit/?lock_tokens → 302 Found",
+        "✓ she reads: “At",
         "bob PATCH /api/articles/1/ → 428 Precondition Required",
         "alice PATCH /api/articles/1/ → 423 Locked",
-        "chief POST /admin/news/article/1/change/ → 423 Locked",
+        "chief POST /admin/news/article/1/change/ → 403 Forbidden",
         "bob PATCH /api/articles/1/ → 200 OK",
         "✓ lock_tokens.exceptions.LockRequired: news.Article 1 was not written",
         "✓ inside `with locked(article)` the article says",
     ]:
         assert line in said
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("Nothing was lost: 9 scenes, ")
+    assert last.startswith("Nothing was lost: 10 scenes, ")
     assert last.endswith(" checks, all true.")
     assert "\033" not in done.stdout
     assert left_in(tmp_path) == []

@@ -1,7 +1,12 @@
-"""The plain admin, which knows nothing of locks: what it saves is judged like all the rest."""
+"""The articles in the admin: whoever opens one has its lock, and the others see who that is."""
 
 from django.contrib import admin
 
 from example_project.news.models import Article
+from lock_tokens.admin import LockableModelAdmin
 
-admin.site.register(Article)
+
+@admin.register(Article)
+class ArticleAdmin(LockableModelAdmin):
+    list_display = ("title", "view_count")
+    search_fields = ("title", "body")

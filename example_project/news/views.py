@@ -17,7 +17,6 @@ from example_project.news.forms import ArticleForm
 from example_project.news.models import Article
 from lock_tokens.exceptions import UnlockForbiddenError
 from lock_tokens.mixins import LocksObjectMixin
-from lock_tokens.models import LockToken
 from lock_tokens.sessions import unlock_for_session
 
 MAY_EDIT = "news.change_article"
@@ -25,14 +24,6 @@ MAY_EDIT = "news.change_article"
 
 class ArticleList(ListView):
     model = Article
-
-    def get_context_data(self, **kwargs):
-        context = super().get_context_data(**kwargs)
-        if self.request.user.has_perm(MAY_EDIT):
-            locks = LockToken.objects.for_objects(context["object_list"])
-            for article, lock in locks.items():
-                article.lock = None if lock.has_expired() else lock
-        return context
 
 
 class ArticleDetail(DetailView):
@@ -45,20 +36,11 @@ class ArticleDetail(DetailView):
 
 
 class ArticleEdit(PermissionRequiredMixin, LocksObjectMixin, UpdateView):
-    """Opening the page takes the lock, saving releases it; the mixin does both."""
+    """Opening the page takes the lock, saving releases it; the mixin and its banner do the rest."""
 
     model = Article
     form_class = ArticleForm
     permission_required = MAY_EDIT
-
-    def get_context_data(self, **kwargs):
-        context = super().get_context_data(**kwargs)
-        if "lock_error" in context:
-            # Beside what was typed, the article as it is: the two may have to be merged.
-            context["current"] = Article.objects.get(pk=self.object.pk)
-        else:
-            context["lock"] = LockToken.objects.get_for_object(self.object)
-        return context
 
     def form_valid(self, form):
         messages.success(self.request, "Saved, and free for others.")
