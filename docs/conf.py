@@ -37,7 +37,8 @@ def refer_in_page(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def refer_in_included(app: Sphinx, file: Path, page: str, source: list[str]) -> None:
-    source[0] = refer(source[0])
+    # Seen from the README, pictures are in a directory below.
+    source[0] = refer(source[0]).replace(".. image:: docs/", ".. image:: ")
 
 
 def setup(app: Sphinx) -> None:

@@ -16,9 +16,10 @@ from django.urls import reverse
 from django.utils import timezone
 from freezegun import freeze_time
 
+from lock_tokens.enforcement import locked
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.sessions import get_session_key
-from tests.app.models import Article
+from tests.app.models import Article, Correction, Story
 
 pytestmark = pytest.mark.django_db
 
@@ -811,3 +812,21 @@ def test_a_page_costs_few_statements(alice, bob, article):
     # It is held and renewed, since less than half is left, and released; the guard asks once more.
     guard = 1 if settings_now.LOCK_TOKENS["ENFORCED_MODELS"] else 0
     assert lock_statements(lambda: alice.send(page)) == 3 + guard
+
+
+def test_what_via_protects_is_edited_under_the_lock_of_its_protector(alice, bob, settings):
+    settings.LOCK_TOKENS = {
+        "ENFORCED_MODELS": {"app.Story": {}, "app.Correction": {"VIA": "story"}}
+    }
+    story = Story.objects.create(slug="bridge")
+    with locked(story):
+        correction = Correction.objects.create(story=story)
+    url = reverse("articles:edit-correction", args=[correction.pk])
+    page = alice.client.get(url)
+    assert field(page) == LockToken.objects.get_for_object(story).token_str
+    assert bob.client.get(url).status_code == 423
+    typed = {"text": "new", "lock_token": field(page)}
+    assert alice.client.post(url, typed).status_code == 302
+    correction.refresh_from_db()
+    assert correction.text == "new"
+    assert not LockToken.objects.exists()

@@ -9,7 +9,7 @@ from django.views.generic.edit import DeletionMixin
 
 from lock_tokens.mixins import LocksObjectMixin
 from lock_tokens.sessions import unlock_for_session
-from tests.app.models import Article
+from tests.app.models import Article, Correction
 
 
 def write(request, pk):
@@ -118,7 +118,23 @@ class RetireArticle(EraseArticle):
 
 
 app_name = "articles"
+class CorrectionUpdate(LocksObjectMixin, UpdateView):
+    """Edits what the lock of another object protects."""
+
+    model = Correction
+    fields = ["text"]
+    template_name = "app/article_form.html"
+    success_url = reverse_lazy("articles:done")
+
+    def get_locked_object(self, correction):
+        return correction.story
+
+    def get_context_data(self, **kwargs):
+        return super().get_context_data(article=self.object.story, **kwargs)
+
+
 urlpatterns = [
+    path("corrections/<int:pk>/edit/", CorrectionUpdate.as_view(), name="edit-correction"),
     path("done/", lambda request: HttpResponse("done"), name="done"),
     path("<int:pk>/write/", write, name="write"),
     path("<int:pk>/unlock/", unlock, name="unlock"),
