@@ -3,15 +3,18 @@ PYTHON ?= python3
 # With pyenv, every Python that it has is offered to tox.
 TOX = . .ci/pythons && .venv/bin/tox
 
-.PHONY: help demo test test-all lint types docs benchmarks clean
+.PHONY: help demo test test-all lint types js docs messages benchmarks clean
 
 help:
 	@echo 'make demo      run the example project (ONCE=1: only play it through; PORT=8001)'
-	@echo 'make test      the tests, on SQLite and the Python at hand'
+	@echo 'make test      the tests, on SQLite and the Python at hand, and in Chromium if there is one'
 	@echo 'make test-all  every Python, Django and database, migrations, package, joined coverage'
 	@echo 'make lint      ruff'
 	@echo 'make types     mypy, strict'
+	@echo 'make js        the tests of the scripts, and Biome (Node.js and npm)'
 	@echo 'make docs      the documentation, into docs/_build'
+	@echo 'make messages  bring the translations up to date with the code (GNU gettext)'
+	@echo 'make screenshots  take the pictures of the documentation anew (Chromium)'
 	@echo 'make benchmarks  measure anew what the documentation shows (an hour)'
 	@echo 'make clean     remove whatever these made'
 
@@ -34,13 +37,20 @@ test-all: .venv/bin/tox
 	. .ci/pythons && .ci/preflight
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner --skip-missing-interpreters false
 
-lint types docs: .venv/bin/tox
+lint types js docs screenshots: .venv/bin/tox
 	$(TOX) run -q -e $@
+
+# Without the date that gettext writes the catalogues change only when the texts do.
+messages: .venv/bin/tox
+	$(TOX) run -q -e demo --notest
+	cd lock_tokens && ../.tox/demo/bin/python -m django makemessages --all --no-location --no-obsolete
+	sed -i '/^"POT-Creation-Date: /d' lock_tokens/locale/*/LC_MESSAGES/django.po
+	cd lock_tokens && ../.tox/demo/bin/python -m django compilemessages --verbosity 0
 
 # Takes an hour, and wants the machine for itself; its result is what docs/ shows.
 benchmarks: .venv/bin/tox
 	$(TOX) run -q -e benchmarks
 
 clean:
-	rm -rf .venv .tox build dist *.egg-info .coverage* .hypothesis .*_cache htmlcov docs/_build
+	rm -rf .venv .tox node_modules build dist *.egg-info .coverage* .hypothesis .*_cache htmlcov docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

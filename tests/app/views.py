@@ -118,6 +118,8 @@ class RetireArticle(EraseArticle):
 
 
 app_name = "articles"
+
+
 class CorrectionUpdate(LocksObjectMixin, UpdateView):
     """Edits what the lock of another object protects."""
 
