@@ -9,7 +9,6 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.http import HttpResponse
 from django.urls import include, path
-from freezegun import freeze_time
 
 from lock_tokens.admin import LockableModelAdmin
 from lock_tokens.enforcement import suspended
@@ -19,7 +18,7 @@ from lock_tokens.signals import write_refused
 from tests.admin.browser import Browser, fields_of, text, told
 from tests.app.models import Article, Correction, Section, Story
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 LIST = "/admin/app/article/"
 PLAIN = "/plain/app/article/"
@@ -147,22 +146,6 @@ def rule(request, settings):
     settings.ROOT_URLCONF = __name__
     settings.LOCK_TOKENS = {"ENFORCED_MODELS": RULES[request.param]}
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with freeze_time("2026-11-22 12:00:00") as clock:
-        yield clock
-
-
-@pytest.fixture
-def alice():
-    return Browser("alice")
-
-
-@pytest.fixture
-def bob():
-    return Browser("bob")
 
 
 @pytest.fixture

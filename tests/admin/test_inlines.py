@@ -6,16 +6,15 @@ import pytest
 from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
 from django.urls import include, path
-from freezegun import freeze_time
 
 from lock_tokens.admin import LockableModelAdmin
 from lock_tokens.enforcement import suspended
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.sessions import get_session_key, lock_for_session
-from tests.admin.browser import Browser, fields_of, told
+from tests.admin.browser import fields_of, told
 from tests.app.models import Authorship, Correction, Person, Section, Shelf, Story
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 RULES = {
     "rows enforced": {"app.Story": {}},
@@ -85,22 +84,6 @@ urlpatterns = [
 def rule(request, settings):
     settings.ROOT_URLCONF = __name__
     settings.LOCK_TOKENS = {"ENFORCED_MODELS": RULES[request.param]}
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with freeze_time("2026-11-22 12:00:00") as clock:
-        yield clock
-
-
-@pytest.fixture
-def alice():
-    return Browser("alice")
-
-
-@pytest.fixture
-def bob():
-    return Browser("bob")
 
 
 @pytest.fixture

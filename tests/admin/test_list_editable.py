@@ -9,16 +9,15 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
 from django.db import connection
 from django.urls import include, path
-from freezegun import freeze_time
 
 from lock_tokens.admin import LockableModelAdmin
 from lock_tokens.enforcement import suspended
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.sessions import get_session_key, lock_for_session
-from tests.admin.browser import Browser, fields_of, text, told
+from tests.admin.browser import fields_of, text, told
 from tests.app.models import Article, Correction, Section, Sheet, Story
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 LIST = "/admin/app/article/"
 PLAIN = "/plain/app/article/"
@@ -91,22 +90,6 @@ def rule(request, settings):
 @pytest.fixture(autouse=True, params=[False, True], ids=["", "atomic requests"])
 def atomic_requests(request, monkeypatch):
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", request.param)
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with freeze_time("2026-11-22 12:00:00") as clock:
-        yield clock
-
-
-@pytest.fixture
-def alice():
-    return Browser("alice")
-
-
-@pytest.fixture
-def bob():
-    return Browser("bob")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from lock_tokens.sessions import lock_for_session
 from tests.admin.browser import Browser, text
 from tests.app.models import Article, Restaurant, Slug
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 NOON = "2026-11-22 12:00:00"
 LIST = "/admin/app/article/"
@@ -57,22 +57,6 @@ urlpatterns = [
 def rule(request, settings):
     settings.ROOT_URLCONF = __name__
     settings.LOCK_TOKENS = {"ENFORCED_MODELS": request.param}
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with freeze_time(NOON) as clock:
-        yield clock
-
-
-@pytest.fixture
-def alice():
-    return Browser("alice")
-
-
-@pytest.fixture
-def bob():
-    return Browser("bob")
 
 
 @pytest.fixture

@@ -64,6 +64,11 @@ def clock():
         yield clock
 
 
+@pytest.fixture
+def alice():
+    return User.objects.create_user("alice")
+
+
 def allowed(user, *codenames):
     user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
     return user
