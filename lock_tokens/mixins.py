@@ -11,6 +11,7 @@ from django import forms
 from django.db import router, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_cache_control
 from django.utils.functional import cached_property
 from django.utils.http import escape_leading_slashes
 from django.utils.translation import gettext as _
@@ -91,7 +92,10 @@ class LocksObjectMixin(Base):
             if self._page.state != HELD:
                 return self._locked_out(obj, self._page)
         # Reads the object again: now nobody else changes it.
-        return super().get(request, *args, **kwargs)
+        response = super().get(request, *args, **kwargs)
+        # Its form has a token that is nobody else's business.
+        patch_cache_control(response, private=True)
+        return response
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if PARAMETER in request.GET:

@@ -830,3 +830,7 @@ def test_what_via_protects_is_edited_under_the_lock_of_its_protector(alice, bob,
     correction.refresh_from_db()
     assert correction.text == "new"
     assert not LockToken.objects.exists()
+
+
+def test_a_page_with_a_token_is_not_kept_by_shared_caches(alice):
+    assert alice.open()["Cache-Control"] == "private"

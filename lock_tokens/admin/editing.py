@@ -22,6 +22,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from lock_tokens import locking, pages, settings, takeover
+from lock_tokens.admin.checks import check_editing
 from lock_tokens.admin.decision import (
     Editing,
     LockedOut,
@@ -61,6 +62,9 @@ class EditingMixin(Base):
     lock_timeout: int | None = None
     # Seconds without a key or a click after which an open page lets its lock run out; None: never.
     lock_idle: int | None = pages.IDLE
+
+    def check(self, **kwargs: Any) -> list[Any]:
+        return [*super().check(**kwargs), *check_editing(self)]
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.lock_view)
