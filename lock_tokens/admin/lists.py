@@ -178,13 +178,13 @@ def _shown(status: LockStatus) -> SafeString:
     else:
         who, text = "", _("Locked until %(until)s") % values
     # What is beside the icon says nothing that its text does not say.
+    beside = _("{by} until {until}") if who else _("until {until}")
     return format_html(
         '<span class="lock-tokens-status"><img src="{}" alt="{}"> '
-        '<span aria-hidden="true"><bdi>{}</bdi> {}</span></span>',
+        '<span aria-hidden="true">{}</span></span>',
         static("lock_tokens/lock.svg"),
         text,
-        who,
-        until,
+        format_html(beside, by=format_html("<bdi>{}</bdi>", who), until=until),
     )
 
 

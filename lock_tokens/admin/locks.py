@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -87,6 +87,9 @@ class LockChangeList(ChangeList):
 class LockTokenAdmin(Admin):
     """Shows locks to those with the permission to view them, and releases them with break_lock."""
 
+    class Media:
+        css: ClassVar[dict[str, list[str]]] = {"all": ["lock_tokens/page.css"]}
+
     list_display = ("locked_object_link", "holder", "since", "until", "state")
     # The first column has a link of its own.
     list_display_links = ("since",)
@@ -97,6 +100,7 @@ class LockTokenAdmin(Admin):
     # The order in which they were taken, which an index has.
     ordering = ("-pk",)
     show_full_result_count = False
+
     fields = readonly_fields = (
         "locked_object_link",
         "holder",

@@ -71,10 +71,11 @@ def cells(page):
 
 
 def cell(alt, who, until="2:00 p.m.", moment="2026-11-22T14:00:00+00:00"):
+    by = f"<bdi>{who}</bdi> " if who else ""
     return (
         '<span class="lock-tokens-status">'
         f'<img src="/static/lock_tokens/lock.svg" alt="{alt}"> <span aria-hidden="true">'
-        f'<bdi>{who}</bdi> <time datetime="{moment}" data-lock-tokens-time>{until}</time>'
+        f'{by}until <time datetime="{moment}" data-lock-tokens-time>{until}</time>'
         "</span></span>"
     )
 
