@@ -35,7 +35,7 @@ test: .venv/bin/tox
 
 test-all: .venv/bin/tox
 	. .ci/pythons && .ci/preflight
-	$(TOX) run-parallel --parallel 2 --parallel-no-spinner --skip-missing-interpreters false
+	$(TOX) run-parallel --parallel 3 --parallel-no-spinner --skip-missing-interpreters false
 
 lint types js docs screenshots: .venv/bin/tox
 	$(TOX) run -q -e $@

@@ -40,7 +40,7 @@ from lock_tokens.admin.notices import (
     page_media,
 )
 from lock_tokens.enforcement.transactions import whole
-from lock_tokens.exceptions import WriteRefused
+from lock_tokens.exceptions import LockTokensError
 from lock_tokens.pages import HELD, PageLock, is_of_script
 from lock_tokens.responses import tell_all
 from lock_tokens.takeover import take_over_link
@@ -132,8 +132,8 @@ class EditingMixin(Base):
                     self._leave_original(request, object_id)
         except NotHeld as refused:
             editing.refuse(refused.error, self.lock_timeout)
-        except WriteRefused as error:
-            # Of another row than the one that the form is for.
+        except LockTokensError as error:
+            # Of another row than the one that the form is for, or in code of the project's.
             editing.error, editing.token = error, None
         else:
             editing.remember(token)
@@ -233,7 +233,7 @@ class EditingMixin(Base):
             if editing.page is not None and editing.page.state != HELD:
                 raise PermissionDenied(editing.page.tell()) from None
             return self._ask_again(request, refused.error)
-        except WriteRefused as error:
+        except LockTokensError as error:
             return self._ask_again(request, error)
         editing.remember(token)
         return response
@@ -242,7 +242,7 @@ class EditingMixin(Base):
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         return reverse(name, args=[object_id], current_app=self.admin_site.name)
 
-    def _ask_again(self, request: HttpRequest, error: WriteRefused) -> HttpResponse:
+    def _ask_again(self, request: HttpRequest, error: LockTokensError) -> HttpResponse:
         self.message_user(request, tell_all(request, error), messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
 
