@@ -171,7 +171,11 @@ def live(machine, *, examples, steps):
 
 
 def live_until_it_fails(machine, *, examples, steps):
-    """Run ``machine`` only to see it fail: what it takes to fail is of no interest."""
+    """Run ``machine`` only to see it fail: what it takes to fail is of no interest.
+
+    Give it many ``examples``: it ends with the first that fails, and which these are depends on
+    the constants of all modules that happen to be imported.
+    """
     _run(machine, examples, steps, derandomize=True, phases=[Phase.generate], print_blob=False)
 
 

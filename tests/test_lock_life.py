@@ -413,7 +413,7 @@ def test_a_package_that_keeps_one_promise_less_is_found_out(life, monkeypatch, m
     # Not by the statements that it needs.
     monkeypatch.setattr(Statements, "__call__", lambda self, execute, *args: execute(*args))
     with pytest.raises(AssertionError):
-        live_until_it_fails(life, examples=100, steps=60)
+        live_until_it_fails(life, examples=2000, steps=60)
 
 
 def test_a_statement_too_many_is_found_out(life, monkeypatch):
@@ -422,4 +422,4 @@ def test_a_statement_too_many_is_found_out(life, monkeypatch):
         locking, "read", lambda target, **options: read(target) and read(target, **options)
     )
     with pytest.raises(AssertionError):
-        live_until_it_fails(life, examples=100, steps=60)
+        live_until_it_fails(life, examples=2000, steps=60)

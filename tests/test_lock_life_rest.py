@@ -330,4 +330,4 @@ def lets_refusals_be_cached(monkeypatch):
 def test_a_package_that_keeps_one_promise_less_is_found_out(life, monkeypatch, mutant):
     mutant(monkeypatch)
     with pytest.raises(AssertionError):
-        live_until_it_fails(life, examples=100, steps=60)
+        live_until_it_fails(life, examples=2000, steps=60)
