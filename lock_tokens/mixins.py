@@ -12,20 +12,18 @@ from django.db import router, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
-from django.utils.functional import cached_property
 from django.utils.http import escape_leading_slashes
 from django.utils.translation import gettext as _
 
-from lock_tokens import batches, conflicts, locking, pages, takeover, verdicts
+from lock_tokens import conflicts, locking, pages, takeover
 from lock_tokens.banner import Banner
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, LockTokensError
 from lock_tokens.managers import written
 from lock_tokens.pages import HELD, PageLock
 from lock_tokens.responses import finish, refusal, tell_all
-from lock_tokens.sessions import session_key_of
+from lock_tokens.sessions import forget
 from lock_tokens.targets import Target, target_of
-from lock_tokens.tokens import RequestTokens, keep_from_old_form
-from lock_tokens.verdicts import Case
+from lock_tokens.tokens import keep_from_old_form
 
 if TYPE_CHECKING:
     from django.views.generic import UpdateView
@@ -168,7 +166,7 @@ class LocksObjectMixin(Base):
         target = self._target = self._target_of(self.get_object())
         try:
             with transaction.atomic(using=target.using):
-                token = self._token = self._require_token(target)
+                token = self._token = pages.require_token(request, target)
                 response = handler(request, *args, **kwargs)
                 done = self._is_done(response)
                 if done:
@@ -178,32 +176,12 @@ class LocksObjectMixin(Base):
             return self._refuse(target, error)
         if done:
             # Not before the release is committed: until then the lock may have to be kept.
-            self._forget(target, token)
+            forget(request.session, target, token)
         return response
 
     def _is_done(self, response: HttpResponse) -> bool:
         first = 200 if self.request.method == "DELETE" else 300
         return first <= response.status_code < 400
-
-    @cached_property
-    def _tokens(self) -> RequestTokens:
-        return RequestTokens(self.request)
-
-    def _require_token(self, target: Target) -> str:
-        """Hold the lock's row for this transaction and return its token, or raise."""
-        lock = locking.hold(target)
-        tokens = self._tokens.presented_for(target)
-        if lock is None or not verdicts.allows(lock, tokens):
-            known = self._tokens.authenticated
-            raise verdicts.refusals([Case(target, lock, tokens)], authenticated=known)[0]
-        if verdicts.wants_renewal(lock, locking.now()):
-            batches.renew({target: lock})
-        return lock.token
-
-    def _forget(self, target: Target, token: str) -> None:
-        name = session_key_of(target)
-        if self.request.session.get(name) == token:
-            del self.request.session[name]
 
     # Refusing.
 

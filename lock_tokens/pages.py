@@ -20,13 +20,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from lock_tokens import locking, settings, verdicts
+from lock_tokens import batches, locking, settings, verdicts
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, LockFacts, locally
 from lock_tokens.locking import Lease, Lock
 from lock_tokens.responses import prefers_json
 from lock_tokens.sessions import session_key_of, take_for_session
 from lock_tokens.targets import Target
-from lock_tokens.tokens import header_tokens
+from lock_tokens.tokens import RequestTokens, header_tokens
 
 # Seconds that a lock lives on after its page was left: another tab of the session keeps it.
 GRACE = 3
@@ -250,6 +250,23 @@ def open_page(request: HttpRequest, target: Target, *, timeout: int | None = Non
 def look(request: HttpRequest, target: Target, token: str | None = None) -> PageLock:
     """Return how a page with ``token``, or with none, stands to the lock now. Statements: 1."""
     return PageLock(request, target, locking.read(target, with_holder=True), token)
+
+
+def require_token(request: HttpRequest, target: Target) -> str:
+    """Hold the lock's row for this transaction and return its token, if ``request`` presents it.
+
+    Raises ``WriteRefused`` if it does not. Statements: 1; 1 more to renew a lock of which less
+    than half is left; up to 2 more for a refusal.
+    """
+    lock = locking.hold(target)
+    brought = RequestTokens(request)
+    tokens = brought.presented_for(target)
+    if lock is None or not verdicts.allows(lock, tokens):
+        case = verdicts.Case(target, lock, tokens)
+        raise verdicts.refusals([case], authenticated=brought.authenticated)[0]
+    if verdicts.wants_renewal(lock, locking.now()):
+        batches.renew({target: lock})
+    return lock.token
 
 
 def is_of_script(request: HttpRequest) -> bool:

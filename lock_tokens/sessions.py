@@ -103,6 +103,13 @@ def check_for_session(obj: Model, session: SessionBase) -> bool:
     return LockableModel.check_lock(obj, session.get(get_session_key(obj)))  # type: ignore[arg-type]
 
 
+def forget(session: Any, target: Target, token: str) -> None:
+    """Let ``session`` have no token for ``target`` any more, if it has ``token``."""
+    name = session_key_of(target)
+    if session.get(name) == token:
+        del session[name]
+
+
 def release_all(session: SessionBase) -> None:
     """Remove every lock whose token is in ``session``.
 

@@ -74,7 +74,7 @@ def status_in(context: Context, obj: Model) -> LockStatus:
     Statements: 1 for all objects that are in the same list, tuple, page or evaluated queryset of
     ``context``; 1 more for the names of the holders where users are in another database.
     """
-    target = _target(obj)
+    target = lockable_target(obj)
     if target is None:
         return FREE
     known = _remembered(context)
@@ -84,7 +84,7 @@ def status_in(context: Context, obj: Model) -> LockStatus:
     return known[target]
 
 
-def _target(obj: Model) -> Target | None:
+def lockable_target(obj: Model) -> Target | None:
     """Return the target of ``obj``, ``None`` if it is unsaved or cannot be locked."""
     if obj._state.adding:
         return None
@@ -107,7 +107,7 @@ def _beside(context: Context, obj: Model, target: Target) -> dict[Target, Model]
     for layer in context.dicts:
         for value in layer.values():
             row = [each for each in _members(value, DEPTH) if _is_like(each, obj)]
-            targets = [(_target(each), each) for each in row]
+            targets = [(lockable_target(each), each) for each in row]
             places = [place for place, (each, _obj) in enumerate(targets) if each == target]
             if places:
                 some = targets[places[0] : places[0] + AT_ONCE]

@@ -67,11 +67,10 @@ def take_over(
     """Break the lock with id ``shown`` for ``reason``, and take a new one for the session.
 
     Returns ``False``, and does nothing, when another lock has followed that one. Raises
-    ``PermissionDenied`` unless the user may. Statements: up to 6.
+    ``PermissionDenied`` unless the user may. Statements: up to 5.
     """
     with transaction.atomic(using=target.using):
-        locking.hold(target)
-        page = look(request, target)
+        page = PageLock(request, target, locking.hold(target))
         if page.state == LOCKED and getattr(page.lock, "id", None) != shown:
             return False
         if page.state == LOCKED:

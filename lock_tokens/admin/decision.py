@@ -12,12 +12,12 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
-from lock_tokens import batches, locking, pages, verdicts
+from lock_tokens import locking, pages
 from lock_tokens.enforcement.policy import families_of
 from lock_tokens.enforcement.transactions import whole
 from lock_tokens.exceptions import LockTokensError, WriteRefused
 from lock_tokens.pages import HELD, LOCKED, PageLock
-from lock_tokens.sessions import session_key_of
+from lock_tokens.sessions import forget, session_key_of
 from lock_tokens.targets import Target, target_of
 from lock_tokens.tokens import RequestTokens
 
@@ -89,18 +89,13 @@ class Editing:
             return
         if not transaction.get_connection(target.using).in_atomic_block:
             self.transaction.enter_context(whole(target.using))
-        lock = locking.hold(target)
-        tokens = RequestTokens(self.request).presented_for(target)
-        if lock is None or not verdicts.allows(lock, tokens):
-            if self.error is not None:
-                # It has ended while another row was refused.
-                self.page = pages.look(self.request, target)
-                return
-            case = verdicts.Case(target, lock, tokens)
-            raise NotHeld(verdicts.refusals([case], authenticated=True)[0])
-        if verdicts.wants_renewal(lock, locking.now()):
-            batches.renew({target: lock})
-        self.token = lock.token
+        try:
+            self.token = pages.require_token(self.request, target)
+        except WriteRefused as error:
+            if self.error is None:
+                raise NotHeld(error) from None
+            # It has ended while another row was refused.
+            self.page = pages.look(self.request, target)
 
     def refuse(self, error: LockTokensError, timeout: int | None) -> None:
         """Keep what was sent for the form that is shown again, with a new lock if there is one.
@@ -141,11 +136,10 @@ class Editing:
         """Let the session have ``token``, once it is committed, for the one of the request."""
         if self.token is None or self.target is None or token == self.token:
             return
-        name, session = session_key_of(self.target), self.request.session
         if token is not None:
-            session[name] = token
-        elif session.get(name) == self.token:
-            del session[name]
+            self.request.session[session_key_of(self.target)] = token
+        else:
+            forget(self.request.session, self.target, self.token)
 
 
 def editing_of(request: HttpRequest) -> Editing | None:

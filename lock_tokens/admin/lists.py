@@ -29,8 +29,8 @@ from lock_tokens.admin.rows import (
 )
 from lock_tokens.exceptions import NAMED, LockTokensError, WriteRefused
 from lock_tokens.responses import tell_all
-from lock_tokens.statuses import FREE, LockStatus, read
-from lock_tokens.targets import Target, target_of
+from lock_tokens.statuses import FREE, LockStatus, lockable_target, read
+from lock_tokens.targets import Target
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -149,23 +149,15 @@ class LockColumn:
         self._page = page
 
     def __call__(self, obj: Model) -> SafeString | None:
-        target = _target(obj)
+        target = lockable_target(obj)
         status = self._statuses.get(target, FREE) if target else FREE
         return _shown(status) if status.is_locked else None
 
     @cached_property
     def _statuses(self) -> dict[Target, LockStatus]:
         rows = getattr(self._page, "result_list", self._page)
-        objects = {target: obj for obj in rows if (target := _target(obj))}
+        objects = {target: obj for obj in rows if (target := lockable_target(obj))}
         return read(self._request, objects) if objects else {}
-
-
-def _target(obj: Model) -> Target | None:
-    try:
-        return target_of(obj)
-    except ValueError:
-        # A key that no lock can have.
-        return None
 
 
 def _shown(status: LockStatus) -> SafeString:

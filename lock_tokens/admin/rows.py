@@ -31,7 +31,7 @@ from lock_tokens.enforcement.subjects import (
 from lock_tokens.enforcement.transactions import whole
 from lock_tokens.exceptions import LockFacts, WriteRefused, locally, refusal_of_many
 from lock_tokens.locking import Lock
-from lock_tokens.sessions import session_key_of
+from lock_tokens.sessions import forget
 from lock_tokens.targets import Target, root_of, target_for
 from lock_tokens.tokens import Presented, RequestTokens
 from lock_tokens.verdicts import Case
@@ -189,9 +189,7 @@ class RowClaims:
         """Let the session forget the tokens of the locks that have ended."""
         session = getattr(self.request, "session", {})
         for target, lock in self._ended.items():
-            name = session_key_of(target)
-            if session.get(name) == lock.token:
-                del session[name]
+            forget(session, target, lock.token)
 
 
 class _Standing:
