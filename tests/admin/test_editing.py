@@ -419,6 +419,30 @@ def test_a_form_without_a_token_is_not_saved(alice, article):
     assert way_on(response)
 
 
+@pytest.mark.parametrize(
+    ("worthless", "status"),
+    [
+        ("of another object", 403),
+        ("0" * 100_000, 403),
+        ("\x00", 403),
+        ("é" * 32, 403),
+        (["0" * 32] * 100, 403),
+        (["0" * 32] * 101, 400),
+    ],
+    ids=["of another object", "100 kB", "NUL", "not ASCII", "100 tokens", "101 tokens"],
+)
+@pytest.mark.parametrize("view", [change, delete])
+def test_worthless_tokens_write_nothing(alice, bob, article, worthless, status, view):
+    alice.get(change(article))
+    lock = lock_of(article)
+    if worthless == "of another object":
+        worthless = open_form(bob, Article.objects.create(title="Other"))["lock_token"]
+    form = {"title": "Forced", "body": "Forced.", "post": "yes", "lock_token": worthless}
+    assert bob.post(view(article), form).status_code == status
+    assert stored(article) == ("Bridge", "Old.")
+    assert lock_of(article) == lock
+
+
 # The page's script.
 
 JSON = {"Accept": "application/json"}
