@@ -161,6 +161,22 @@ def test_a_lower_number_that_was_given_out_later_is_out_of_order():
     assert [(a.id, b.id) for a, b in out_of_order(found)] == [(2, 1)]
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param([("cut off", {})], id="cut off"),
+        pytest.param([("refused", {"what": "x"})], id="refused"),
+        pytest.param([("error", {"what": "x"})], id="failed"),
+        pytest.param([], id="killed"),
+    ],
+)
+def test_a_number_of_a_transaction_that_was_undone_may_be_given_out_again(end):
+    undone = journal(*lock(3, 10, until=20, whole=True), *end)
+    later = journal(*lock(2, 101, until=120), *lock(4, 122, until=130))
+    assert out_of_order(evidence(undone, later)) == []
+    assert out_of_order(evidence(undone)) == []
+
+
 def outcome(**found):
     counts = "acknowledged found_written found_unwritten final lost grants taken_over breaks"
     zeros = dict.fromkeys(f"{counts} overlaps out_of_order deadlocks cut_off".split(), 0)

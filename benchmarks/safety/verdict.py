@@ -47,6 +47,8 @@ class Grant:
     id: int | None = None
     # When its holder gave it up, as far as it did.
     ended: float = inf
+    # Whether its transaction may have been undone, and its number with it.
+    perhaps_undone: bool = False
 
 
 @dataclass
@@ -121,6 +123,7 @@ class _Reader:
         if self.grant and self.whole:
             # Its transaction ended, one way or the other, at some time after the last answer.
             self.grant.ended = min(self.grant.ended, self.before_last)
+            self.grant.perhaps_undone = True
         self._forget()
 
     def _broken(self, at: float) -> None:
@@ -246,10 +249,17 @@ def overlaps(evidence: Evidence) -> list[tuple[Grant, Grant]]:
 
 
 def out_of_order(evidence: Evidence) -> list[tuple[Grant, Grant]]:
-    """Return the pairs of grants of one object of which the later one has the lower number."""
+    """Return the pairs of grants of one object of which the later one has the lower number.
+
+    A transaction that is undone gives its numbers back, on SQLite: nothing that was written under
+    them is left.
+    """
     found = []
     for story in _by_story(evidence):
-        grants = sorted(story.grants, key=lambda grant: grant.id or 0)
+        kept = [grant for grant in story.grants if not grant.perhaps_undone]
+        grants = sorted(kept, key=lambda grant: grant.id or 0)
+        if not grants:
+            continue
         # The one that was asked for last among those with a lower number.
         latest = grants[0]
         for before, grant in itertools.pairwise(grants):
