@@ -29,6 +29,8 @@ EVERY = {"kill": 2.0, "stop": 2.5, "drop": 2.0, "restart": 25.0}
 STOPPED = (0.5, 3.0)
 # Seconds of a negative control.
 CONTROL_SECONDS = 6
+# How often it is run until it loses an update.
+CONTROL_RUNS = 6
 # The first restart comes early, so that the shortest run has one.
 FIRST_RESTART = 4.0
 
