@@ -24,7 +24,7 @@ from lock_tokens import batches, locking, settings, verdicts
 from lock_tokens.exceptions import AlreadyLockedError, InvalidToken, LockFacts, locally
 from lock_tokens.locking import Lease, Lock
 from lock_tokens.responses import prefers_json
-from lock_tokens.sessions import session_key_of, take_for_session
+from lock_tokens.sessions import remember, session_key_of, take_for_session, user_of
 from lock_tokens.targets import Target
 from lock_tokens.tokens import RequestTokens, header_tokens
 
@@ -205,6 +205,9 @@ class PageLock:
         }
         if held:
             found |= {"data-token": self.token, "data-renewed": self.stamp}
+        elif self.is_of_user:
+            # Perhaps of another tab that was opened in the same instant: it is known in a moment.
+            found["data-own"] = "true"
         if idle is not None:
             found["data-idle"] = idle
         if typed:
@@ -295,8 +298,25 @@ def answer(request: HttpRequest, target: Target) -> HttpResponse:
     return response
 
 
-def _renew(request: HttpRequest, target: Target, token: str) -> PageLock:
+def _watch(request: HttpRequest, target: Target, token: str) -> PageLock:
+    """Return how the page stands to the lock, and see to it that its session has the token.
+
+    A session is saved whole, so of two requests at once, two tabs that are opened together say,
+    the one that ends last takes from it what the other had put there.
+    """
     page = look(request, target, token)
+    if page.state == HELD and _is_by_user_of(page):
+        remember(request.session, target, token)
+    return page
+
+
+def _is_by_user_of(page: PageLock) -> bool:
+    """Tell whether the lock was taken under the login that the request has, or without any."""
+    return bool(getattr(page.lock, "locked_by_id", None) == user_of(page.request.session))
+
+
+def _renew(request: HttpRequest, target: Target, token: str) -> PageLock:
+    page = _watch(request, target, token)
     lock = page.lock
     if page.state != HELD or lock is None or not verdicts.wants_renewal(lock, locking.now()):
         return page
@@ -319,4 +339,4 @@ def _unknown(request: HttpRequest, target: Target, token: str) -> PageLock:
     raise BadRequest(f"A page does one of these: {', '.join(_DOINGS)}.")
 
 
-_DOINGS = {"renew": _renew, "watch": look, "leave": _leave}
+_DOINGS = {"renew": _renew, "watch": _watch, "leave": _leave}

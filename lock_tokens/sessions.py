@@ -103,6 +103,14 @@ def check_for_session(obj: Model, session: SessionBase) -> bool:
     return LockableModel.check_lock(obj, session.get(get_session_key(obj)))  # type: ignore[arg-type]
 
 
+def remember(session: SessionBase, target: Target, token: str) -> None:
+    """Let ``session`` have ``token``, that of the lock on ``target``, if it has another or none."""
+    name = session_key_of(target)
+    # Only a change has the session saved.
+    if session.get(name) != token:
+        session[name] = token
+
+
 def forget(session: Any, target: Target, token: str) -> None:
     """Let ``session`` have no token for ``target`` any more, if it has ``token``."""
     name = session_key_of(target)

@@ -11,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.admin.sites import all_sites
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client, override_settings
 from django.urls import include, path
 from freezegun import freeze_time
@@ -579,6 +580,53 @@ def test_the_script_of_one_who_may_not_edit_is_refused(alice, article):
     assert nobody.get(resource(article), headers=JSON).status_code == 403
     assert alice.get("/admin/app/article/999/lock/", headers=JSON).status_code == 404
     assert alice.get("/admin/app/article/x/lock/", headers=JSON).status_code == 404
+
+
+@pytest.fixture
+def overtaken(alice, article):
+    """A page of alice's whose token a request that ended later took from her session again."""
+    other = SessionStore(alice.session.session_key)
+    other["something"] = "else"
+    page = alice.get(change(article))
+    other.save()
+    assert lock_of(article).token_str not in alice.session.values()
+    return page
+
+
+@pytest.mark.parametrize("action", ["renew", "watch"])
+def test_a_page_brings_back_what_a_session_has_forgotten(alice, article, overtaken, action):
+    assert is_read_only(alice.get(change(article)))
+    post(alice, article, action, token_in(overtaken))
+    assert dict(alice.session.items())["something"] == "else"
+    assert not is_read_only(alice.get(change(article)))
+    alice.post("/admin/logout/")
+    assert lock_of(article) is None
+
+
+def test_a_page_brings_back_nothing_into_the_session_of_another(alice, bob, article, overtaken):
+    token = token_in(overtaken)
+    for action in ("renew", "watch"):
+        assert post(bob, article, action, token).json()["state"] == "held"
+    assert token not in bob.session.values()
+
+
+def test_a_page_that_is_left_brings_nothing_back(alice, article, overtaken):
+    token = token_in(overtaken)
+    post(alice, article, "leave", token, renewed=stamp_in(overtaken))
+    assert token not in alice.session.values()
+
+
+def test_a_stale_page_brings_nothing_back(alice, article):
+    older = open_form(alice, article)
+    alice.post(change(article), older)
+    post(alice, article, "renew", older["lock_token"])
+    assert older["lock_token"] not in alice.session.values()
+
+
+def test_only_the_page_of_one_s_own_lock_is_in_a_hurry_to_know(alice, bob, article, overtaken):
+    own, other = (person.get(change(article)).content.decode() for person in (alice, bob))
+    assert 'data-own="true"' in own
+    assert "data-own" not in other
 
 
 @pytest.mark.parametrize(

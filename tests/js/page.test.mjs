@@ -779,6 +779,16 @@ test("within ten seconds of the release the page offers to edit", async () => {
   assert.equal(find(tab, "a.lock-tokens-button").getAttribute("href"), "/article/7/?a=b");
 });
 
+test("a page that finds a lock of its own reader asks sooner, once", async () => {
+  const tab = reading({ attributes: { "data-own": "true" } });
+  await tab.clock.advance(SECOND);
+  assert.deepEqual(actions(tab), ["GET"]);
+  await tab.clock.advance(5 * SECOND - 1);
+  assert.deepEqual(actions(tab), []);
+  await tab.clock.advance(1);
+  assert.deepEqual(actions(tab), ["GET"]);
+});
+
 test("a form that was refused is not thrown away for an offer to edit", async () => {
   const tab = reading({ attributes: { "data-typed": "true" } });
   tab.server.answer(FREE);

@@ -496,6 +496,8 @@
   // Out of the HTTP cache, so it was left before, and what that has sent may still be on its way.
   const wasLeft = mine && performance.getEntriesByType?.("navigation")[0]?.type === "back_forward";
   if (wasLeft) hurry = [1000, 1000];
+  // Perhaps the lock of another tab of this session, which was opened in the same instant.
+  if (config.own) hurry = [1000];
   poll.wait(wasLeft ? 0 : pace());
   setInterval(render, 1000);
   render();
