@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from django.db.models import Model
 
 TABLE = "lock_tokens_locktoken"
+# The index of one lock an object, on MariaDB.
+ONE_PER_OBJECT = "lock_tokens_one_per_object"
 COLUMNS = (
     "token_str, locked_object_content_type_id, locked_object_id, "
     "locked_at, timeout, locked_by_id, created"
@@ -207,9 +209,11 @@ class _SQLiteBatches(BatchStatements):
 class _MariaDBBatches(BatchStatements):
     """Finds rows by joining from a list of what is wanted.
 
-    With IN the optimizer may read a small table whole, and then locks rows that nobody asked for
-    in an order that nobody chose.
+    Where it is not told the index, the optimizer may read a small table whole, and then locks rows
+    that nobody asked for in an order that nobody chose.
     """
+
+    BY_ID = f"STRAIGHT_JOIN {TABLE} l FORCE INDEX (PRIMARY) ON l.id = wanted.id"
 
     def hold(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
         columns = ", ".join(f"l.{column}" for column in BATCH_ROW.split(", "))
@@ -223,7 +227,8 @@ class _MariaDBBatches(BatchStatements):
     def _locks_of(self, keys: dict[int, list[str]]) -> tuple[str, list[Any]]:
         pairs = [(type_, key) for type_, some in keys.items() for key in some]
         source = (
-            f"{_wanted(pairs, 'type', 'object')} STRAIGHT_JOIN {TABLE} l "
+            f"{_wanted(pairs, 'type', 'object')} "
+            f"STRAIGHT_JOIN {TABLE} l FORCE INDEX ({ONE_PER_OBJECT}) "
             "ON l.locked_object_content_type_id = wanted.type "
             "AND l.locked_object_id = wanted.object COLLATE utf8mb4_nopad_bin"
         )
@@ -238,12 +243,12 @@ class _MariaDBBatches(BatchStatements):
 
     def renew(self, ids: Sequence[int], moment: Any) -> tuple[str, list[Any]]:
         wanted = _wanted([(id_,) for id_ in ids], "id")
-        sql = f"UPDATE {wanted} STRAIGHT_JOIN {TABLE} l ON l.id = wanted.id SET l.locked_at = %s"
+        sql = f"UPDATE {wanted} {self.BY_ID} SET l.locked_at = %s"
         return sql, [*ids, moment]
 
     def delete(self, ids: Sequence[int]) -> tuple[str, list[Any]]:
         wanted = _wanted([(id_,) for id_ in ids], "id")
-        sql = f"DELETE l FROM {wanted} STRAIGHT_JOIN {TABLE} l ON l.id = wanted.id"
+        sql = f"DELETE l FROM {wanted} {self.BY_ID}"
         return sql, list(ids)
 
 

@@ -11,6 +11,7 @@ from lock_tokens import batches, locking
 from lock_tokens.exceptions import InvalidToken
 from lock_tokens.models import LockableModel, LockToken
 from lock_tokens.signals import lock_renewed, object_locked, object_unlocked
+from lock_tokens.statements import ONE_PER_OBJECT, batch_statements_for
 from lock_tokens.targets import target_for, target_of
 from tests.app.models import Article, Page, Slug, Uuid
 
@@ -225,6 +226,38 @@ class TestRemove:
     def test_of_nothing_is_nothing(self, assert_statements):
         with assert_statements(0):
             batches.remove([])
+
+
+# The others lock what they have found, not what they have read.
+if connection.vendor == "mysql":
+
+    class TestReading:
+        """A row that is only read is locked, too, and out of turn."""
+
+        @pytest.mark.parametrize("locks", [1, 4, 12])
+        @pytest.mark.parametrize(
+            ("verb", "index"),
+            [
+                ("hold", ONE_PER_OBJECT),
+                ("remove", ONE_PER_OBJECT),
+                ("renew", "PRIMARY"),
+                ("delete", "PRIMARY"),
+            ],
+        )
+        def test_is_by_index_however_few_rows_there_are(self, locks, verb, index):
+            targets = targets_of(Article.objects.create() for _ in range(12))
+            for target in targets[:locks]:
+                locking.acquire(target)
+            keys = {targets[0].content_type_id: [target.key for target in targets]}
+            ids = list(range(1, 13)), *(["2026-11-22"] if verb == "renew" else [])
+            params = [keys] if index == ONE_PER_OBJECT else ids
+            sql, params = getattr(batch_statements_for("mysql"), verb)(*params)
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {sql}", params)
+                columns = [column[0] for column in cursor.description]
+                plan = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+            [read] = [step for step in plan if step["table"] == "l"]
+            assert (read["type"], read["key"]) == ("eq_ref", index)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -90,9 +90,9 @@ def group(migrated):
 class TestMigration:
     def test_the_old_database_has_the_first_two_migrations_and_gets_the_rest(self, old):
         executor = MigrationExecutor(connections["old"])
-        plan = executor.migration_plan([("lock_tokens", "0003_text_keys_and_expiry")])
+        plan = executor.migration_plan([("lock_tokens", "0004_name_the_index")])
         names = [migration.name for migration, _backwards in plan]
-        assert names == ["0003_text_keys_and_expiry"]
+        assert names == ["0003_text_keys_and_expiry", "0004_name_the_index"]
 
     def test_four_locks_survive_with_ids_tokens_and_times(self, migrated):
         rows = LockToken.objects.order_by("pk")
