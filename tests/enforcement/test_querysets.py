@@ -1170,9 +1170,9 @@ class TestRefusalOfMany:
             Story.objects.update(title="new")
         return caught.value
 
-    def names(self, count):
-        keys = Story.objects.order_by("pk").values_list("pk", flat=True)[:count]
-        return ", ".join(f"app.Story {pk}" for pk in keys)
+    def names(self, error, count):
+        """Name the first ones, in the order in which the database has found them."""
+        return ", ".join(f"app.Story {each.pk}" for each in error.refused[:count])
 
     REST = (
         "was not written: lock it first and present the token "
@@ -1181,15 +1181,15 @@ class TestRefusalOfMany:
 
     def test_names_the_one(self):
         error = self.refuse(1)
-        assert str(error) == f"{self.names(1)} {self.REST}"
+        assert str(error) == f"{self.names(error, 1)} {self.REST}"
         assert error.refused == (error,)
 
     @pytest.mark.parametrize(("count", "more"), [(2, ""), (10, ""), (12, " and 2 more")])
     def test_names_the_first_ten_and_counts_the_others(self, count, more):
         error = self.refuse(count)
         assert str(error) == (
-            f"Nothing was written: {count} objects are refused, {self.names(10)}{more}. "
-            f"{self.names(1)} {self.REST}"
+            f"Nothing was written: {count} objects are refused, {self.names(error, 10)}{more}. "
+            f"{self.names(error, 1)} {self.REST}"
         )
         assert {each.pk for each in error.refused} == set(
             Story.objects.values_list("pk", flat=True)

@@ -398,7 +398,12 @@ if not ON_SQLITE:
                 return {target: locking.hold(target) for target in ordered}
 
             monkeypatch.setattr(batches, "hold", hold_in_an_order_of_its_own)
-            found = meeting(few, *pair_of_writers(few))
+            # On a busy machine they may not meet: the first is through when the second begins.
+            for _ in range(ROUNDS):
+                found = meeting(few, *pair_of_writers(few))
+                LockToken.objects.all().delete()
+                if any(found):
+                    break
             assert sorted(type(error) for error in found if error) == [OperationalError]
             assert "deadlock" in str(next(filter(None, found))).lower()
 
