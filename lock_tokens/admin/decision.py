@@ -63,6 +63,12 @@ class Editing:
         """Whether the object is somebody else's, and the request brings nothing to be kept."""
         return self.error is None and self.page is not None and self.page.token is None
 
+    @property
+    def compares(self) -> bool:
+        """Whether the page shows what was typed beside what is stored, to be saved after a look."""
+        stale = self.error is not None and self.token is None
+        return stale and self.page is not None and self.page.state == HELD
+
     def enter(self, obj: Model, timeout: int | None) -> str | None:
         """Take the lock for a GET, ask for it for a POST.
 

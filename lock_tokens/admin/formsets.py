@@ -21,6 +21,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from lock_tokens.admin.decision import editing_of
 from lock_tokens.admin.rows import RowClaims, claims_of, lock_words, name_of
 from lock_tokens.enforcement.subjects import rows_with
 from lock_tokens.exceptions import WriteRefused
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     Base = BaseModelFormSet[Any, Any]
 else:
     Base = object
+
+
+# They send several fields, of other names, or none at all.
+COMPOSITE = (forms.MultiWidget, forms.MultipleHiddenInput)
 
 
 class RefusedRow(NamedTuple):
@@ -58,10 +63,14 @@ class ClaimingFormSet(Base):
         super().add_fields(form, index)
 
     def full_clean(self) -> None:
+        if self.is_bound:
+            self._carry_on()
         # Before the forms put into their instances what was typed.
         claims = claims_of(self.request)
         found = self._refused_rows(claims) if self.is_bound and claims else []
         super().full_clean()
+        if self.is_bound:
+            self._keep_forms_of_gone_rows()
         self.refused = found
         for form, name, why in found:
             form.add_error(None, why)
@@ -71,6 +80,23 @@ class ClaimingFormSet(Base):
         if claims and claims.error and self.is_bound and self.initial_forms:
             text = tell_all(self.request, claims.error)
             self._non_form_errors.append(ValidationError(text))  # type: ignore[attr-defined]
+
+    def _carry_on(self) -> None:
+        """Let the rows, if they are shown again, carry along what they should."""
+        editing = editing_of(self.request)
+        data = self.data.copy()  # type: ignore[attr-defined]
+        for form in self.initial_forms:
+            form.data = data
+            _keep_as_shown(form, data)
+            if editing and editing.compares:
+                _take_as_shown(form, data)
+
+    def _keep_forms_of_gone_rows(self) -> None:
+        # The admin pairs the rows it finds with the forms: without this it drops the last ones.
+        self._queryset = [form.instance for form in self.initial_forms]
+        for form in self.initial_forms:
+            if form.instance.pk is None and not _is_deleted(form):
+                form.add_error(None, _gone())
 
     def _refused_rows(self, claims: RowClaims) -> list[RefusedRow]:
         changed = {
@@ -127,7 +153,7 @@ def _refusal(form: Any, row: Model | None, locked: WriteRefused | None) -> str:
     if locked is not None:
         return capfirst(lock_words(locked.lock))
     if row is None:
-        return _("Somebody has deleted this since the page was opened.")
+        return _gone()
     labels = list(_stale_labels(form, row))
     if not labels:
         return ""
@@ -136,6 +162,10 @@ def _refusal(form: Any, row: Model | None, locked: WriteRefused | None) -> str:
         "%(fields)s have been changed since this page was opened. Open it afresh.",
         len(labels),
     ) % {"fields": ", ".join(labels)}
+
+
+def _gone() -> str:
+    return _("Somebody has deleted this since the page was opened.")
 
 
 def _stale_labels(form: Any, row: Model) -> Iterator[str]:
@@ -154,6 +184,38 @@ def _stale_labels(form: Any, row: Model) -> Iterator[str]:
                 yield str(bound.label)
 
 
+def _keep_as_shown(form: Any, data: Any) -> None:
+    """Let Django find in ``data`` what the page of ``form`` had shown, in several fields or none.
+
+    It looks for one of the plain name; without it, what was typed would pass for what was shown.
+    """
+    for name, field in form.fields.items():
+        if field.show_hidden_initial and isinstance(field.hidden_widget(), COMPOSITE):
+            initial = form[name].html_initial_name
+            if initial not in data:
+                data.setlist(initial, [])
+
+
+def _take_as_shown(form: Any, data: Any) -> None:
+    """Put into ``data`` what is stored in the row of ``form``, which its page shows from now on."""
+    for name, value in model_to_dict(form.instance, form._meta.fields, form._meta.exclude).items():
+        if name in form.fields and form.fields[name].show_hidden_initial:
+            bound = form[name]
+            widget = bound.field.hidden_widget()
+            _put(data, widget, bound.html_initial_name, _rendered(bound, widget, value))
+
+
+def _put(data: Any, widget: forms.Widget, name: str, value: Any) -> None:
+    """Put the formatted ``value`` into ``data`` as a browser sends it from ``widget``."""
+    if isinstance(widget, forms.MultiWidget):
+        suffixes = widget.widgets_names  # type: ignore[attr-defined]
+        for part, suffix, each in zip(widget.widgets, suffixes, value, strict=True):
+            _put(data, part, name + suffix, each)
+    else:
+        sent = _text(value)
+        data.setlist(name, sent if isinstance(sent, list) else [sent])
+
+
 def _is_missing(widget: forms.Widget, form: Any, name: str) -> bool:
     # An empty list of values is sent as nothing.
     several = isinstance(widget, forms.MultipleHiddenInput)
@@ -169,7 +231,8 @@ def _rendered(bound: Any, widget: forms.Widget, value: Any) -> Any:
 
 def _formatted(widget: forms.Widget, value: Any) -> Any:
     if isinstance(widget, forms.MultiWidget):
-        parts = value if isinstance(value, list) else widget.decompress(value) or []
+        parts = value if isinstance(value, list) else widget.decompress(value)
+        parts = parts or [None] * len(widget.widgets)
         return [_formatted(w, part) for w, part in zip(widget.widgets, parts, strict=True)]
     return widget.format_value(value)
 

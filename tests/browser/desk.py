@@ -5,6 +5,8 @@ The tests' process has other settings and another database, so models are import
 
 from datetime import timedelta
 
+ARTICLE = "news.Article"
+
 
 def open_up(settings, database):
     """Set the newsroom up in the new file ``database``, and hire its people; all use the admin."""
@@ -15,7 +17,7 @@ def open_up(settings, database):
 
     os.environ.update(DJANGO_SETTINGS_MODULE=settings, NEWSROOM_DATABASE=database)
     django.setup()
-    call_command("migrate", verbosity=0)
+    call_command("migrate", run_syncdb=True, verbosity=0)
     from django.contrib.auth import get_user_model
 
     from example_project.story import set_up
@@ -44,9 +46,9 @@ def article(pk):
     return Article.objects.filter(pk=pk).values("title", "body").first()
 
 
-def holder(pk):
+def holder(pk, model=ARTICLE):
     """Return the name of who has the article's live lock, ``None`` if nobody has it."""
-    found = _locks(pk).select_related("locked_by").first()
+    found = _locks(pk, model).select_related("locked_by").first()
     return found.locked_by.get_username() if found and not found.has_expired() else None
 
 
@@ -63,11 +65,11 @@ def seconds_left(pk):
     return max([0, *(moment.total_seconds() for moment in moments)])
 
 
-def leave_seconds(pk, seconds):
+def leave_seconds(pk, seconds, model=ARTICLE):
     """Let the article's lock end in so many seconds, as if it had not been renewed for a while."""
     from django.utils import timezone
 
-    [found] = _locks(pk)
+    [found] = _locks(pk, model)
     found.locked_at = timezone.now() + timedelta(seconds=seconds - found.timeout)
     found.save(update_fields=["locked_at"])
 
@@ -80,9 +82,11 @@ def history(pk):
     return [f"{entry.user}: {entry.get_change_message()}" for entry in entries]
 
 
-def _locks(pk):
-    from example_project.news.models import Article
+def _locks(pk, model=ARTICLE):
+    from django.apps import apps
+
     from lock_tokens.models import LockToken
 
-    found = LockToken.objects.for_objects(Article.objects.filter(pk=pk)).values()
+    rows = apps.get_model(model).objects.filter(pk=pk)
+    found = LockToken.objects.for_objects(rows).values()
     return LockToken.objects.filter(pk__in=[lock.pk for lock in found])

@@ -1,0 +1,1 @@
+"""A part of the newsroom in which everything is related: sections, stories, corrections, people."""
