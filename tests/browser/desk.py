@@ -65,6 +65,12 @@ def seconds_left(pk):
     return max([0, *(moment.total_seconds() for moment in moments)])
 
 
+def end(pk):
+    """Return when the article's lock ends or has ended, in seconds since the epoch."""
+    [found] = _locks(pk)
+    return found.get_expiration_datetime().timestamp()
+
+
 def leave_seconds(pk, seconds, model=ARTICLE):
     """Let the article's lock end in so many seconds, as if it had not been renewed for a while."""
     from django.utils import timezone
