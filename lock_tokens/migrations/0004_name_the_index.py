@@ -2,9 +2,9 @@ from typing import Any
 
 from django.db import migrations
 
-from lock_tokens.statements import ONE_PER_OBJECT, TABLE
-
+TABLE = "lock_tokens_locktoken"
 OBJECT = ["locked_object_content_type_id", "locked_object_id"]
+NAME = "lock_tokens_one_per_object"
 
 
 def name_the_index(apps: Any, schema_editor: Any) -> None:
@@ -17,12 +17,12 @@ def name_the_index(apps: Any, schema_editor: Any) -> None:
         return
     with connection.cursor() as cursor:
         found = connection.introspection.get_constraints(cursor, TABLE)
-    [name] = [
+    names = [
         name for name, facts in found.items() if facts["unique"] and facts["columns"] == OBJECT
     ]
-    # Named already, if the migration was reversed.
-    if name != ONE_PER_OBJECT:
-        old, new = map(schema_editor.quote_name, (name, ONE_PER_OBJECT))
+    # It is there if the migration was reversed.
+    if NAME not in names:
+        old, new = map(schema_editor.quote_name, (names[0], NAME))
         schema_editor.execute(f"ALTER TABLE {TABLE} RENAME INDEX {old} TO {new}")
 
 
